@@ -1,0 +1,104 @@
+"""What README.md and docs/ show is run, and what they print is compared."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"(?P<skip>^<!-- not run: [^\n]+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+REPOSITORY_FILE = re.compile(r"\b(?:configs|tools|tests|framework|docs)/[\w./-]*\.(?:py|svg|md)\b")
+RELATIVE_LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One python block of a page, and the text block right after it, which is what it prints."""
+
+    line: int
+    source: str
+    output: str | None
+
+
+def python_blocks(page: str) -> Iterator[Block]:
+    fences = list(FENCE.finditer(page))
+    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+        if fence["language"] != "python" or fence["skip"]:
+            continue
+        printed = (
+            following is not None
+            and following["language"] == "text"
+            and not page[fence.end() : following.start()].strip()
+        )
+        line = page.count("\n", 0, fence.start("body"))
+        yield Block(line, fence["body"], following["body"] if printed and following else None)
+
+
+def run_block(block: Block, name: str, namespace: dict[str, Any]) -> str:
+    """Run `block`; a traceback gives the page and the line in it."""
+    code = compile("\n" * block.line + block.source, name, "exec", dont_inherit=True)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, namespace)
+    return printed.getvalue()
+
+
+def assert_same_text(got: str, want: str, where: str) -> None:
+    """Compare as doctest does: `...` stands for any text."""
+    got, want = (re.sub(r" +$", "", text, flags=re.MULTILINE).rstrip() + "\n" for text in (got, want))
+    same = doctest.OutputChecker().check_output(want, got, doctest.ELLIPSIS)
+    assert same, f"{where} prints\n{got}\nand the page shows\n{want}"
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if list(python_blocks(p.read_text()))], ids=relative)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRAMEWORK_HOME", str(tmp_path / "cache"))
+    namespace: dict[str, Any] = {"__name__": "__docs__"}
+    for block in python_blocks(page.read_text()):
+        printed = run_block(block, relative(page), namespace)
+        if block.output is not None:
+            assert_same_text(printed, block.output, f"{relative(page)}:{block.line}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_files_and_links_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    named = {ROOT / name for name in REPOSITORY_FILE.findall(text)}
+    linked = {page.parent / target for target in RELATIVE_LINK.findall(text)}
+    assert [str(path) for path in sorted(named | linked) if not path.exists()] == []
+
+
+def test_blocks_that_are_not_run_are_few() -> None:
+    skipped = [
+        f"{relative(p)}: {fence['skip'].strip()}"
+        for p in PAGES
+        for fence in FENCE.finditer(p.read_text())
+        if fence["skip"]
+    ]
+    assert len(skipped) <= 6, skipped
+
+
+def test_a_wrong_output_is_noticed() -> None:
+    page = "```python\nprint('a b')\n```\n\n```text\na c\n```\n"
+    (block,) = python_blocks(page)
+    with pytest.raises(AssertionError, match="prints"):
+        assert_same_text(run_block(block, "page", {}), block.output or "", "page")
