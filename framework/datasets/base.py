@@ -1,0 +1,59 @@
+"""What the classification datasets share: a pipeline, and items that can be batched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from framework.registry import TRANSFORMS
+
+
+class DatasetError(ValueError):
+    """The data is not there, or is not what it is said to be."""
+
+
+class ClassificationDataset(Dataset[dict[str, Any]]):
+    """Images with one label each.
+
+    A subclass implements `__len__` and `load`.
+
+    Args:
+        classes: Names of the classes; a label is an index into it.
+        pipeline: Transforms of `TRANSFORMS` (dicts or callables), applied to the image in this order.
+    """
+
+    def __init__(self, classes: Sequence[str], pipeline: Sequence[Any] = ()) -> None:
+        self.metainfo = {"classes": tuple(classes)}
+        self.pipeline = [TRANSFORMS.build(step) if isinstance(step, Mapping) else step for step in pipeline]
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, index: int) -> tuple[Tensor, int]:
+        """Return the image, uint8 of shape `(channels, height, width)`, and its label."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return `dict(inputs, labels)`: the transformed image, a plain tensor, and its label, an int."""
+        image, label = self.load(index)
+        transformed: Any = tv_tensors.Image(image)
+        for step in self.pipeline:
+            transformed = step(transformed)
+        return {"inputs": self._as_tensor(transformed), "labels": label}
+
+    def _as_tensor(self, image: Any) -> Tensor:
+        if not isinstance(image, Tensor):
+            try:
+                image = F.to_image(image)
+            except TypeError as error:
+                raise TypeError(
+                    f"The pipeline of {type(self).__name__} must end with an image, "
+                    f"got {type(image).__name__} after {self.pipeline[-1]}"
+                ) from error
+        return image.as_subclass(torch.Tensor)

@@ -1,0 +1,7 @@
+"""Metrics on the predictions of a model, and the evaluator that collects them."""
+
+from mmengine.evaluator import Evaluator
+
+from framework.evaluation.accuracy import Accuracy
+
+__all__ = ["Accuracy", "Evaluator"]
