@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 PACKAGE_SOURCES = [path for path in SOURCES if PACKAGE in path.parents]
+DISTRIBUTION_OF = {"PIL": "pillow", "sklearn": "scikit_learn", "yaml": "pyyaml"}
 UNFINISHED = re.compile(r"\b(?:T[O]DO|F[I]XME|X{3})\b")
 
-# Each import happens in a child of a process that has the heavy libraries loaded already. A garbage collection in
-# a child would copy all memory that it shares with its parent.
+# Each import happens in a child of a process that has the heavy libraries loaded already. Collecting garbage in a
+# child would copy all memory that it shares with its parent.
 IMPORT_EACH_ALONE = """
 import gc, importlib, os, sys
 gc.disable()
@@ -126,6 +128,16 @@ def test_only_the_checkpoint_reader_unpickles() -> None:
     assert [
         relative(path) for path in PACKAGE_SOURCES if path not in reader and imported_modules(path) & picklers
     ] == []
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in declared}
+    imported = {module.split(".")[0] for path in PACKAGE_SOURCES for module in imported_modules(path)}
+    libraries = imported - set(sys.stdlib_module_names) - {"framework"}
+    assert {DISTRIBUTION_OF.get(name, name) for name in libraries} - names == set()
 
 
 def test_importing_the_package_and_its_registries_imports_no_torch() -> None:
