@@ -27,8 +27,8 @@ PACKAGE_SOURCES = [path for path in SOURCES if PACKAGE in path.parents]
 DISTRIBUTION_OF = {"PIL": "pillow", "sklearn": "scikit_learn", "yaml": "pyyaml"}
 UNFINISHED = re.compile(r"\b(?:T[O]DO|F[I]XME|X{3})\b")
 
-# Each import happens in a child of a process that has the heavy libraries loaded already. Collecting garbage in a
-# child would copy all memory that it shares with its parent.
+# Each import happens in a child of a process that has the heavy libraries loaded already.
+# Collecting garbage in a child would copy all memory that it shares with its parent.
 IMPORT_EACH_ALONE = """
 import gc, importlib, os, sys
 gc.disable()
