@@ -1,0 +1,18 @@
+"""The models. Importing this package fills the registries."""
+
+from framework.models import backbones, classifiers, heads, layers, losses, necks
+from framework.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS
+
+__all__ = [
+    "BACKBONES",
+    "HEADS",
+    "LOSSES",
+    "MODELS",
+    "NECKS",
+    "backbones",
+    "classifiers",
+    "heads",
+    "layers",
+    "losses",
+    "necks",
+]

@@ -1,0 +1,199 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from framework.errors import ConfigError
+from framework.models.classifiers.accuracy import topk_accuracy
+from framework.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, Registry
+
+Part = Mapping[str, Any] | nn.Module
+MODES = ("tensor", "loss", "predict")
+
+
+@MODELS.register_module(name=["Classifier", "ImageClassifier"])
+class Classifier(BaseModel):
+    """A backbone, a neck and a head that give one label to an image.
+
+    Args:
+        backbone: Config of the backbone, or the backbone.
+        neck: Config of the neck, or several of them in a list, or the neck. Default: features go to the head
+            directly.
+        head: Config of the head, or the head. Default: the model gives features.
+        loss: Config of the loss, or the loss. Default: the head's, or else CrossEntropyLoss.
+        topk: The k of the accuracies that are logged in training; the head's `topk`, if given, goes first.
+        freeze_bn: Whether batch normalisation keeps its statistics in training.
+        train_cfg: `augments` and `probs` for mixing the batches in training, as `ClsDataPreprocessor` takes
+            them in `batch_augments`.
+        data_preprocessor: Config of the data preprocessor, of which `type` may be left out, or the
+            preprocessor. Default: `ClsDataPreprocessor` without normalisation.
+        init_cfg: mmengine's initialisers, applied when `init_weights` is called.
+
+    Raises:
+        ConfigError: Loss or mixing are given in two places, or a part cannot be built.
+    """
+
+    def __init__(
+        self,
+        backbone: Part,
+        neck: Part | Sequence[Part] | None = None,
+        head: Part | None = None,
+        loss: Part | None = None,
+        topk: int | Sequence[int] = (1,),
+        freeze_bn: bool = False,
+        train_cfg: Mapping[str, Any] | None = None,
+        data_preprocessor: Part | None = None,
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+    ) -> None:
+        built_backbone = _built(BACKBONES, backbone)
+        built_neck = _built(NECKS, neck)
+        built_head = _built(HEADS, head)
+        num_classes = getattr(built_head, "num_classes", None)
+        super().__init__(_preprocessor(data_preprocessor, train_cfg, num_classes), init_cfg)
+        self.backbone = built_backbone
+        self.neck = built_neck
+        self.head = built_head
+        self.loss_module = _pick_loss(loss, built_head)
+        own_topk = getattr(built_head, "topk", None) or topk
+        self.topk = (own_topk,) if isinstance(own_topk, int) else tuple(own_topk)
+        self.freeze_bn = freeze_bn
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training mode; with `freeze_bn`, batch normalisation stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_bn:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor") -> Any:
+        """Compute logits, losses or predictions.
+
+        Args:
+            inputs: Images (batch, channels, height, width), normalised.
+            labels: Class indices (batch,) or probabilities (batch, classes).
+            mode: `tensor`, `loss` or `predict`.
+
+        Returns:
+            `tensor`: logits (batch, classes), or without a head the features. `loss`: see `loss`. `predict`:
+                see
+            `predict`.
+
+        Raises:
+            ValueError: No such mode, or what it needs is missing.
+        """
+        if mode == "tensor":
+            features = self.extract_feat(inputs)
+            return features if self.head is None else self.head(features)
+        if mode not in MODES:
+            raise ValueError(f"there is no mode {mode!r}: accepted are {', '.join(MODES)}")
+        if self.head is None:
+            raise ValueError(
+                f"mode={mode!r} needs a head, and this model has none: build it with head=dict(type=...)"
+            )
+        return self.loss(inputs, labels) if mode == "loss" else self.predict(inputs, labels)
+
+    def extract_feat(self, inputs: Tensor, stage: str = "neck") -> Any:
+        """Return features of images (batch, channels, height, width).
+
+        Args:
+            inputs: The images.
+            stage: `backbone` or `neck`: after which part.
+
+        Raises:
+            ValueError: No such stage.
+        """
+        if stage not in ("backbone", "neck"):
+            raise ValueError(f"there is no stage {stage!r}: accepted are backbone, neck")
+        features = self.backbone(inputs)
+        return features if self.neck is None or stage == "backbone" else self.neck(features)
+
+    def loss(self, inputs: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Return the `loss`, and with class indices as labels `accuracy_top-k` in per cent.
+
+        Args:
+            inputs: Images (batch, channels, height, width).
+            labels: Class indices (batch,) or probabilities (batch, classes).
+
+        Raises:
+            ValueError: There are no labels, or they do not fit the head.
+        """
+        if labels is None:
+            raise ValueError("mode='loss' needs labels: a batch is dict(inputs=..., labels=...)")
+        logits = self.head(self.extract_feat(inputs))
+        losses = {"loss": self.loss_module(logits, labels, avg_factor=len(logits))}
+        if labels.ndim == 1 and getattr(self.head, "cal_acc", True):
+            accuracies = topk_accuracy(logits, labels, self.topk)
+            losses.update({f"accuracy_top-{k}": a for k, a in zip(self.topk, accuracies, strict=True)})
+        return losses
+
+    def predict(self, inputs: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Classify images.
+
+        Args:
+            inputs: Images (batch, channels, height, width).
+            labels: Class indices (batch,), which are passed on.
+
+        Returns:
+            `scores`, probabilities (batch, classes); `pred_labels`, class indices (batch,); and `labels` if
+            given.
+        """
+        scores = self.head(self.extract_feat(inputs)).softmax(dim=1)
+        predictions = {"scores": scores, "pred_labels": scores.argmax(dim=1)}
+        return predictions if labels is None else {**predictions, "labels": labels}
+
+    def val_step(self, data: Any) -> list[dict[str, Tensor]]:
+        """Classify a batch of the data loader.
+
+        Returns:
+            A list, which mmengine's loops expect, of one entry: what `predict` returns for the batch.
+        """
+        return [super().val_step(data)]
+
+    def test_step(self, data: Any) -> list[dict[str, Tensor]]:
+        """Classify a batch of the data loader, as `val_step` does."""
+        return [super().test_step(data)]
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return where a parameter stands between input and head, and the number of layers.
+
+        See the method of the backbones.
+        """
+        return self.backbone.get_layer_depth(param_name, prefix="backbone.")
+
+
+def _built(registry: Registry, part: Any) -> Any:
+    return part if part is None or isinstance(part, nn.Module) else registry.build(part)
+
+
+def _pick_loss(loss: Any, head: Any) -> nn.Module:
+    own = getattr(head, "loss_module", None)
+    if loss is not None and own is not None:
+        raise ConfigError("the loss stands both in the head and beside it: leave one of them out")
+    if own is not None:
+        return own
+    return _built(LOSSES, {"type": "CrossEntropyLoss"} if loss is None else loss)
+
+
+def _preprocessor(cfg: Any, train_cfg: Mapping[str, Any] | None, num_classes: int | None) -> nn.Module:
+    """Build the data preprocessor, with the mixing that `train_cfg` names and the head's number of classes."""
+    augments = train_cfg if train_cfg and train_cfg.get("augments") else None
+    given = cfg.augments if isinstance(cfg, nn.Module) else (cfg or {}).get("batch_augments")
+    if augments and given:
+        raise ConfigError("train_cfg and data_preprocessor both name augmentations: leave one of them out")
+    if isinstance(cfg, nn.Module):
+        return cfg
+    defaults: dict[str, Any] = {"type": "ClsDataPreprocessor"}
+    if augments:
+        defaults["batch_augments"] = augments
+    if (cfg or {}).get("type", "ClsDataPreprocessor") == "ClsDataPreprocessor":
+        defaults["num_classes"] = num_classes
+    return MODELS.build(cfg or {}, default_args=defaults)

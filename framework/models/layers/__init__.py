@@ -1,0 +1,29 @@
+"""Layers that several architectures share."""
+
+from framework.models.layers.activation import ACTIVATIONS, QuickGELU, build_activation
+from framework.models.layers.attention import Attention
+from framework.models.layers.drop_path import build_drop_path, linear_rates
+from framework.models.layers.layer_scale import LayerScale
+from framework.models.layers.mlp import Mlp, SwiGLUMlp
+from framework.models.layers.norm import NORMS, build_norm_layer
+from framework.models.layers.patch_embed import INTERPOLATIONS, PatchEmbed, resize_pos_embed, to_pair
+from framework.models.layers.transformer_block import TransformerBlock
+
+__all__ = [
+    "ACTIVATIONS",
+    "INTERPOLATIONS",
+    "NORMS",
+    "Attention",
+    "LayerScale",
+    "Mlp",
+    "PatchEmbed",
+    "QuickGELU",
+    "SwiGLUMlp",
+    "TransformerBlock",
+    "build_activation",
+    "build_drop_path",
+    "build_norm_layer",
+    "linear_rates",
+    "resize_pos_embed",
+    "to_pair",
+]
