@@ -1,0 +1,95 @@
+"""Names that mean the same in every architecture: wrappers, roles, bookkeeping buffers, classifier heads."""
+
+#: Segments that a wrapper module puts into keys: DataParallel and DDP, torch.compile, FSDP1, activation
+#: checkpointing, DeepSpeed under Lightning, fairscale.
+#: Read in: torch 2.15 nn/parallel, _dynamo/eval_frame.py, distributed/fsdp; Lightning utilities/deepspeed.py.
+WRAPPERS = frozenset(
+    {
+        "module",
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "_forward_module",
+        "_fpw_module",
+    }
+)
+
+#: (the one to take, the one to leave) where a file holds the same network in two roles. The habit of the
+#: authors' own evaluation code: see the producers' repositories named in each line.
+PREFERRED = frozenset(
+    {
+        ("teacher", "student"),  # DINO, iBOT, DINOv2: eval_linear.py loads the teacher
+        ("teacher_backbone", "student_backbone"),  # lightly
+        ("target_encoder", "encoder"),  # I-JEPA, MSN evaluate the target encoder
+        ("encoder_q", "encoder_k"),  # MoCo main_lincls.py
+        ("base_encoder", "momentum_encoder"),  # MoCo v3 main_lincls.py
+        ("online_encoder", "target_encoder"),  # BYOL (lucidrains)
+        ("online_network", "target_network"),  # BYOL
+        ("online_net", "target_net"),  # BYOL in mmselfsup
+        ("online_backbone", "target_backbone"),  # BYOL (yaox12)
+        ("backbone", "momentum_backbone"),  # solo-learn
+        ("backbone", "backbone_momentum"),  # lightly
+        ("backbone", "target_net"),  # BYOL in mmpretrain
+        ("backbone", "momentum_encoder"),  # MoCo v3 in mmpretrain
+        ("backbone", "encoder_k"),  # MoCo, DenseCL in mmpretrain
+        ("state_dict_ema", "state_dict"),  # timm's loader default
+        ("model_ema", "model"),  # DeiT, ConvNeXt, BEiT forks
+        ("ema_model", "model"),
+        ("ema_state", "model_state"),  # pycls
+        ("ema", "model"),
+        ("state_dict", "ema_state_dict"),  # mmengine's EMAHook swaps the two when it saves
+    }
+)
+
+#: Last segments of buffers that a module computes by itself: never taken from a file, never missed.
+COMPUTED = frozenset(
+    {
+        "relative_position_index",
+        "relative_coords_table",
+        "attn_mask",
+        "position_ids",
+        "periods",
+        "freqs_cos",
+        "freqs_sin",
+        "bias_mask",
+    }
+)
+
+#: Last segments of what training keeps beside the weights: taken where the model wants it, never missed.
+BOOKKEEPING = frozenset({"num_batches_tracked", "queue", "queue_ptr", "queue2", "queue2_ptr", "steps"})
+
+#: Where classifiers keep their last linear layer.
+HEADS = (
+    "head.fc",
+    "head.layers.head",
+    "head.head",
+    "heads.head",
+    "head",
+    "fc",
+    "classifier",
+    "classifier.1",
+    "classifier.3",
+    "classifier.6",
+    "last_linear",
+    "linear",
+)
+
+#: Last segments (one or more) of parameters whose shape may be adapted, in architectures without a table.
+KINDS = {
+    "pos_embed": "pos_embed",
+    "position_embeddings": "pos_embed",
+    "pos_embedding": "pos_embed",
+    "positional_embedding": "pos_embed",
+    "absolute_pos_embed": "pos_embed",
+    "relative_position_bias_table": "rel_pos_bias",
+    "patch_embed.proj.weight": "patch_embed",
+    "patch_embed.projection.weight": "patch_embed",
+    "patch_embeddings.projection.weight": "patch_embed",
+    "conv_proj.weight": "patch_embed",
+}
+
+#: Last segments of tokens that may have a slot in the positional embedding.
+CLASS_TOKENS = frozenset(
+    {"cls_token", "class_token", "class_embedding", "dist_token", "distillation_token", "cls"}
+)
+REGISTER_TOKENS = frozenset({"reg_token", "register_tokens", "storage_tokens"})

@@ -1,0 +1,285 @@
+"""Which name of a file is which name of a module: every key votes, roles decide ties.
+
+Pure: names and shapes in, an alignment out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from framework.pretrain.dialect import Entry, Place, Reading, Shape, Table, names_of, read_names
+from framework.pretrain.dialects.common import HEADS, PREFERRED
+from framework.pretrain.inventory import Inventory
+
+#: Alignments whose score is at least this share of the best one's are equals, and roles decide.
+TIE = 0.97
+
+#: A key whose shape differs votes with this part of its weight: its name is still evidence.
+MISFIT_VOTE = 0.05
+
+#: A tail that ends more keys than this is too common to tell anything (`weight`).
+COMMON_TAIL = 64
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a file's names go onto a module's.
+
+    Attributes:
+        dialect: The file's naming scheme; None where file and module use the same names.
+        model_prefix: What stands before the aligned part in the module's names.
+        file_prefix: What stands before it in the file's names.
+        score: Number of elements matched in name and shape.
+        alternatives: File prefixes that fit as well, and were left for their role or place.
+        pairs: Name in the module -> name or operation in the file.
+        kinds: Name in the module -> how its shape may be adapted, as the table says.
+    """
+
+    dialect: str | None
+    model_prefix: str
+    file_prefix: str
+    score: float
+    alternatives: tuple[str, ...]
+    pairs: Mapping[str, Entry]
+    kinds: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A naming scheme and a pair of prefixes; `places` are the module's keys in the scheme's table."""
+
+    column: str | None
+    model_prefix: str
+    file_prefix: str
+
+
+def align(
+    wanted: Mapping[str, Shape], file: Inventory, tables: Sequence[Table], dialect: str | None = None
+) -> Alignment | None:
+    """Find the alignment that fills most of a module.
+
+    Args:
+        wanted: The module's names (without wrappers) and shapes.
+        file: The file's names.
+        tables: The dialect tables.
+        dialect: The file's scheme where the user names it.
+
+    Returns:
+        The alignment, or None where not one key of the file ends in a name of the module.
+    """
+    sizes = {name: prod(shape) for name, shape in wanted.items()}
+    reading = read_names(sizes, tables)
+    tails = _tails(file)
+    votes: dict[_Candidate, float] = {}
+    if dialect is None or reading is None or dialect == reading.column:
+        votes.update(_vote_same_names(wanted, sizes, file, tails))
+    if reading is not None:
+        for column in reading.table.columns:
+            if column != reading.column and dialect in (None, column):
+                votes.update(_vote_dialect(reading, column, wanted, sizes, file, tails))
+    if not votes:
+        return None
+    chosen, alternatives = _elect(votes, file)
+    pairs = _pairs(chosen, reading, wanted, file)
+    kinds = (
+        {name: place.row.kind for name, place in reading.places.items() if place.row.kind} if reading else {}
+    )
+    return Alignment(
+        dialect=chosen.column,
+        model_prefix=chosen.model_prefix,
+        file_prefix=chosen.file_prefix,
+        score=votes[chosen],
+        alternatives=alternatives,
+        pairs=pairs,
+        kinds=kinds,
+    )
+
+
+def _tails(file: Inventory) -> dict[str, list[str]]:
+    """Return every dotted ending of the file's names -> the prefixes it stands behind."""
+    tails: dict[str, list[str]] = {}
+    for name in file.tensors:
+        start = 0
+        while True:
+            tails.setdefault(name[start:], []).append(name[:start])
+            start = name.find(".", start) + 1
+            if not start:
+                break
+    return tails
+
+
+def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
+    return max(size, 1) * (1.0 if shape == other else MISFIT_VOTE)
+
+
+def _vote_same_names(
+    wanted: Mapping[str, Shape],
+    sizes: Mapping[str, int],
+    file: Inventory,
+    tails: Mapping[str, list[str]],
+) -> dict[_Candidate, float]:
+    """Let every key vote for the prefixes under which file and module use the same names."""
+    votes: dict[_Candidate, float] = {}
+    for model_prefix in _model_prefixes(sizes):
+        for name in wanted:
+            prefixes = tails.get(name[len(model_prefix) :], ()) if name.startswith(model_prefix) else ()
+            if len(prefixes) > COMMON_TAIL:
+                continue
+            for prefix in prefixes:
+                candidate = _Candidate(None, *_without_common_end(model_prefix, prefix))
+                if candidate.model_prefix != model_prefix:
+                    continue  # the shorter pair of prefixes collects this vote
+                shape = file.tensors[prefix + name[len(model_prefix) :]].tensor.shape
+                votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
+    return votes
+
+
+def _model_prefixes(sizes: Mapping[str, int]) -> list[str]:
+    """Return '' and the prefixes of those parts that hold a twentieth of the module or more."""
+    totals: dict[str, int] = {}
+    for name, size in sizes.items():
+        start = name.find(".") + 1
+        while start:
+            totals[name[:start]] = totals.get(name[:start], 0) + size
+            start = name.find(".", start) + 1
+    floor = sum(sizes.values()) / 20
+    large = [prefix for prefix, total in totals.items() if total >= floor]
+    return ["", *sorted(large, key=lambda p: p.count("."))[:24]]
+
+
+def _without_common_end(first: str, second: str) -> tuple[str, str]:
+    """Take the last segments that two prefixes share off both."""
+    one, two = first.split(".")[:-1], second.split(".")[:-1]
+    while one and two and one[-1] == two[-1]:
+        one.pop()
+        two.pop()
+    return ".".join([*one, ""]) if one else "", ".".join([*two, ""]) if two else ""
+
+
+def _vote_dialect(
+    reading: Reading,
+    column: str,
+    wanted: Mapping[str, Shape],
+    sizes: Mapping[str, int],
+    file: Inventory,
+    tails: Mapping[str, list[str]],
+) -> dict[_Candidate, float]:
+    """Let every key vote for the prefix under which the file has it in this scheme."""
+    votes: dict[_Candidate, float] = {}
+    for name, place in reading.places.items():
+        entry = reading.table.render(place, column)
+        prefixes = tails.get(names_of(entry)[0], ()) if entry is not None else ()
+        for prefix in prefixes:
+            shape = entry_shape(entry, prefix, file)
+            candidate = _Candidate(column, reading.prefix, prefix)
+            votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
+    return votes
+
+
+def entry_shape(entry: Entry | None, prefix: str, file: Inventory) -> Shape | None:
+    """Return the shape that an entry's tensors give together, or None where one is missing or they misfit."""
+    if entry is None:
+        return None
+    found = [file.tensors.get(prefix + name) for name in names_of(entry)]
+    shapes = [one.tensor.shape for one in found if one is not None]
+    if len(shapes) < len(found):
+        return None
+    return shapes[0] if isinstance(entry, str) else entry.shape(shapes)
+
+
+def _elect(votes: Mapping[_Candidate, float], file: Inventory) -> tuple[_Candidate, tuple[str, ...]]:
+    """Take the best candidate; among equals the preferred role, then the same names, then the shortest."""
+    best = max(votes.values())
+    equals = [c for c, score in votes.items() if score >= TIE * best]
+    order = {candidate: position for position, candidate in enumerate(votes)}
+
+    def rank(candidate: _Candidate) -> tuple[int, float, int, int, int]:
+        losses = sum(_preferred(other.file_prefix, candidate.file_prefix) for other in equals)
+        depth = candidate.model_prefix.count(".") + candidate.file_prefix.count(".")
+        return losses, -votes[candidate], candidate.column is not None, depth, order[candidate]
+
+    equals.sort(key=rank)
+    chosen = equals[0]
+    taken = {one.tensor.identity for name, one in file.tensors.items() if name.startswith(chosen.file_prefix)}
+    others = dict.fromkeys(c.file_prefix for c in equals[1:] if c.file_prefix != chosen.file_prefix)
+    return chosen, tuple(p for p in others if not _is_alias(p, taken, file))
+
+
+def _is_alias(prefix: str, taken: set[object], file: Inventory) -> bool:
+    """Tell whether the tensors behind a prefix are the very tensors that were taken, under a second name."""
+    behind = [one.tensor.identity for name, one in file.tensors.items() if name.startswith(prefix)]
+    return all(identity in taken for identity in behind)
+
+
+def _preferred(first: str, second: str) -> bool:
+    """Tell whether the first prefix has a role that is preferred to the second's."""
+    one, two = first.split("."), second.split(".")
+    only_one = [s for s in one if s not in two]
+    only_two = [s for s in two if s not in one]
+    return any(pair in PREFERRED for pair in product(only_one, only_two))
+
+
+def _pairs(
+    chosen: _Candidate, reading: Reading | None, wanted: Mapping[str, Shape], file: Inventory
+) -> dict[str, Entry]:
+    """Pair every name of the module that the file has under the chosen alignment, heads included."""
+    pairs: dict[str, Entry] = {}
+    for name in wanted:
+        entry = next(_entries(name, chosen, reading, file), None)
+        if entry is not None:
+            pairs[name] = entry
+    return {**pairs, **_head_pairs(chosen, pairs, wanted, file)}
+
+
+def _entries(name: str, chosen: _Candidate, reading: Reading | None, file: Inventory) -> Iterator[Entry]:
+    """Yield what the file has for a name: by the scheme, by the same name, by the same name further out."""
+    place = reading.places.get(name) if reading and chosen.column else None
+    if place is not None and reading is not None and chosen.column is not None:
+        entry = _in_file(reading, place, chosen.column, chosen.file_prefix, file)
+        if entry is not None:
+            yield entry
+        return
+    model_root, file_root = _without_common_end(chosen.model_prefix, chosen.file_prefix)
+    for model_prefix, file_prefix in ((chosen.model_prefix, chosen.file_prefix), (model_root, file_root)):
+        if name.startswith(model_prefix) and file_prefix + name[len(model_prefix) :] in file.tensors:
+            yield file_prefix + name[len(model_prefix) :]
+
+
+def _in_file(reading: Reading, place: Place, column: str, prefix: str, file: Inventory) -> Entry | None:
+    entry = reading.table.render(place, column)
+    if entry is None or any(prefix + name not in file.tensors for name in names_of(entry)):
+        return None
+    if isinstance(entry, str):
+        return prefix + entry
+    return type(entry)(tuple(prefix + name for name in entry.names))
+
+
+def _head_pairs(
+    chosen: _Candidate, pairs: Mapping[str, Entry], wanted: Mapping[str, Shape], file: Inventory
+) -> dict[str, Entry]:
+    """Pair the classifiers' last layers, which every library calls otherwise."""
+    taken = {name for entry in pairs.values() for name in names_of(entry)}
+    ours = _head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs})
+    shapes = {n: t.tensor.shape for n, t in file.tensors.items() if n not in taken}
+    theirs = _head(chosen.file_prefix, shapes)
+    if ours is None or theirs is None:
+        return {}
+    leaves = ("weight", "bias")
+    return {
+        f"{ours}.{leaf}": f"{theirs}.{leaf}"
+        for leaf in leaves
+        if f"{ours}.{leaf}" in wanted and f"{theirs}.{leaf}" in shapes
+    }
+
+
+def _head(prefix: str, shapes: Mapping[str, Shape]) -> str | None:
+    """Return the stem of the classifier's last layer, looked for beside the aligned part and inside it."""
+    outer = prefix[: prefix.rfind(".", 0, -1) + 1]
+    for root in dict.fromkeys((outer, prefix)):
+        for stem in HEADS:
+            if len(shapes.get(f"{root}{stem}.weight", ())) == 2:
+                return root + stem
+    return None

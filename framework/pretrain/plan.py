@@ -1,0 +1,317 @@
+"""Who gets what: every key of the module and of the file is put into exactly one list, on shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from framework.errors import did_you_mean
+from framework.pretrain.adapt import IDENTITY, Adaptation, TokenLayout, decide
+from framework.pretrain.dialect import Entry, Shape, names_of
+from framework.pretrain.dialects import TABLES
+from framework.pretrain.dialects.common import (
+    BOOKKEEPING,
+    CLASS_TOKENS,
+    COMPUTED,
+    KINDS,
+    REGISTER_TOKENS,
+)
+from framework.pretrain.errors import CoverageError, MismatchError, SpecError
+from framework.pretrain.inventory import Inventory, unwrapped
+from framework.pretrain.match import Alignment, align, entry_shape
+from framework.pretrain.spec import PretrainSpec
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a module has places for.
+
+    Attributes:
+        shapes: Key of its state dict -> shape.
+        layouts: Key of a table of positions -> how its rows are laid out, where the module tells.
+    """
+
+    shapes: Mapping[str, Shape]
+    layouts: Mapping[str, TokenLayout]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One tensor of the module and where its values come from.
+
+    Attributes:
+        name: Key of the module.
+        entry: Name (or operation on names) in the inventory.
+        adaptation: What is done to its shape; `IDENTITY` for nothing.
+    """
+
+    name: str
+    entry: Entry
+    adaptation: Adaptation
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor that the file has in a shape that does not fit."""
+
+    name: str
+    shape: Shape
+    source: Entry
+    source_shape: Shape | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a load would do. Nothing is read or written yet.
+
+    The module's keys are in one each of `assignments`, `fresh`, `mismatched`, `ignored`, `computed`; the
+    keys of the file that are not in an assignment or a mismatch in one each of `unexpected`, `bookkeeping`,
+    `elsewhere`.
+
+    Attributes:
+        alignment: How the names go together; None where nothing matched.
+        assignments: What gets values from the file.
+        fresh: In the module, not in the file.
+        mismatched: In both, in shapes that do not go together.
+        ignored: Left out by `ignore_keys`.
+        computed: Buffers that the module computes, and counters that a file may lack.
+        unexpected: Keys of the chosen part of the file that the module has no place for.
+        bookkeeping: Keys there that are no weights: counters, queues, index buffers.
+        elsewhere: Other entries of the file -> keys in them.
+        idle_ignores: `ignore_keys` that matched nothing, with the nearest keys.
+        idle_rules: `revise_keys` that matched nothing.
+        loaded_size: Elements that come from the file.
+        total_size: Elements of the module that could, ignored and computed ones left out.
+        shapes: Every key of the module -> its shape.
+    """
+
+    alignment: Alignment | None
+    assignments: tuple[Assignment, ...]
+    fresh: tuple[str, ...]
+    mismatched: tuple[Mismatch, ...]
+    ignored: tuple[str, ...]
+    computed: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    bookkeeping: tuple[str, ...]
+    elsewhere: Mapping[str, int]
+    idle_ignores: tuple[str, ...]
+    idle_rules: tuple[str, ...]
+    loaded_size: int
+    total_size: int
+    shapes: Mapping[str, Shape]
+
+    @property
+    def coverage(self) -> float:
+        """Share of the module's elements that come from the file, in [0, 1]."""
+        return self.loaded_size / self.total_size if self.total_size else 0.0
+
+
+def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
+    """Decide for every key of the module and of the file what becomes of it.
+
+    Raises:
+        SpecError: `spec.dialect` is not one that is known.
+    """
+    _check_dialect(spec.dialect)
+    ignored, idle_ignores = _split_ignored(wanted.shapes, spec.ignore_keys)
+    computed = [n for n in wanted.shapes if n not in ignored and _last(n) in COMPUTED]
+    open_names = {unwrapped(n): n for n in wanted.shapes if n not in ignored and n not in computed}
+    shapes = {short: wanted.shapes[name] for short, name in open_names.items()}
+    alignment = align(shapes, file, TABLES, spec.dialect)
+    assignments: list[Assignment] = []
+    mismatched: list[Mismatch] = []
+    for short, entry in (alignment.pairs if alignment else {}).items():
+        name, shape = open_names[short], shapes[short]
+        source = entry_shape(entry, "", file)
+        adaptation = _adaptation(short, source, wanted, file, alignment, spec.adapt)
+        if adaptation is None:
+            mismatched.append(Mismatch(name, shape, entry, source))
+        else:
+            assignments.append(Assignment(name, entry, adaptation))
+    met = {a.name for a in assignments} | {m.name for m in mismatched}
+    missing = [n for n in open_names.values() if n not in met]
+    fresh = [n for n in missing if _last(n) not in BOOKKEEPING]
+    unexpected, bookkeeping, elsewhere = _split_rest(file, assignments, mismatched)
+    sizes = {n: math.prod(s) for n, s in wanted.shapes.items()}
+    return Plan(
+        alignment=alignment,
+        assignments=tuple(assignments),
+        fresh=tuple(fresh),
+        mismatched=tuple(mismatched),
+        ignored=tuple(ignored),
+        computed=(*computed, *(n for n in missing if _last(n) in BOOKKEEPING)),
+        unexpected=unexpected,
+        bookkeeping=bookkeeping,
+        elsewhere=elsewhere,
+        idle_ignores=idle_ignores,
+        idle_rules=file.idle_rules,
+        loaded_size=sum(sizes[a.name] for a in assignments if _last(a.name) not in BOOKKEEPING),
+        total_size=sum(sizes[n] for n in open_names.values() if _last(n) not in BOOKKEEPING),
+        shapes=wanted.shapes,
+    )
+
+
+def check_plan(plan: Plan, spec: PretrainSpec, described: str, summary: str) -> None:
+    """Refuse a plan that loads too little, or that `strict` forbids.
+
+    Args:
+        plan: The plan.
+        spec: The bounds.
+        described: The file, in words, for messages.
+        summary: The report's table, for messages.
+
+    Raises:
+        CoverageError: Nothing matched, or less than `min_coverage`.
+        MismatchError: `strict`, and something is fresh, mismatched or unexpected.
+    """
+    if plan.total_size == 0:
+        raise CoverageError(f"{described}\nThe module has no parameters outside `ignore_keys` to load into")
+    if plan.loaded_size == 0 or plan.coverage < spec.min_coverage:
+        share = "nothing" if plan.loaded_size == 0 else f"only {plan.coverage:.1%} of the parameters"
+        raise CoverageError(
+            f"{described}\nLoading it would fill {share} of the module (min_coverage={spec.min_coverage:g}), "
+            f"so it was left as it was.\n{summary}\n"
+            "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
+            "`revise_keys` to rename; a smaller `min_coverage` if so little is meant."
+        )
+    if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
+        raise MismatchError(
+            f"{described}\nstrict=True: file and module differ, so the module was left as it was.\n{summary}"
+        )
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _check_dialect(dialect: str | None) -> None:
+    known = sorted({column for table in TABLES for column in table.columns})
+    if dialect is not None and dialect not in known:
+        hint = did_you_mean(dialect, known)
+        raise SpecError(f"dialect: there is no '{dialect}'{hint} Known: {', '.join(known)}")
+
+
+def _split_ignored(
+    shapes: Mapping[str, Shape], patterns: tuple[str, ...]
+) -> tuple[dict[str, None], tuple[str, ...]]:
+    """Return the keys that the patterns name, and the patterns that name none."""
+    ignored: dict[str, None] = {}
+    idle = []
+    for pattern in patterns:
+        hits = [name for name in shapes if _names(pattern, name)]
+        ignored.update(dict.fromkeys(hits))
+        if not hits:
+            idle.append(pattern + did_you_mean(pattern, _name_parts(shapes)))
+    return ignored, tuple(idle)
+
+
+def _names(pattern: str, name: str) -> bool:
+    prefix = pattern.rstrip(".")
+    return name == prefix or name.startswith(f"{prefix}.") or fnmatchcase(name, pattern)
+
+
+def _name_parts(shapes: Mapping[str, Shape]) -> set[str]:
+    """Return all keys and their dotted prefixes."""
+    parts = set(shapes)
+    for name in shapes:
+        segments = name.split(".")
+        parts.update(".".join(segments[:i]) for i in range(1, len(segments)))
+    return parts
+
+
+def _adaptation(
+    name: str,
+    source: Shape | None,
+    wanted: Wanted,
+    file: Inventory,
+    alignment: Alignment | None,
+    adapt: bool,
+) -> Adaptation | None:
+    """Decide how a shape becomes the module's; None where it cannot."""
+    target = wanted.shapes.get(name) or next(s for n, s in wanted.shapes.items() if unwrapped(n) == name)
+    kind = _kind(name, source, target, wanted, alignment)
+    if source is None or (kind is None and source != target) or (source != target and not adapt):
+        return None
+    if kind is None or not adapt:
+        return IDENTITY
+    assert alignment is not None
+    source_layout = _file_layout(kind, source, file, alignment.file_prefix)
+    return decide(kind, source, target, source_layout=source_layout, target_layout=wanted.layouts.get(name))
+
+
+def _kind(
+    name: str, source: Shape | None, target: Shape, wanted: Wanted, alignment: Alignment | None
+) -> str | None:
+    """Return how a parameter may be adapted: by the table, by its name, by its place in the module."""
+    if source is None:
+        return None
+    if alignment is not None and name in alignment.kinds:
+        return alignment.kinds[name]
+    for ending, kind in KINDS.items():
+        if name == ending or name.endswith(f".{ending}"):
+            return kind
+    if len(source) == len(target) == 4 and source[0] == target[0] and source[2:] == target[2:]:
+        first = next(n for n, shape in wanted.shapes.items() if len(shape) == 4)
+        return "input_conv" if unwrapped(first) == name else None
+    if source[:1] == (1001,) and target[:1] == (1000,) and source[1:] == target[1:]:
+        return "class_head"
+    return None
+
+
+def _file_layout(kind: str, shape: Shape, file: Inventory, prefix: str) -> TokenLayout | None:
+    """Guess how many slots come before the grid, from the tokens that the file has and from squareness."""
+    if kind != "pos_embed" or len(shape) not in (2, 3):
+        return None
+    near = [name for name in file.tensors if name.startswith(prefix)]
+    classes = sum(_last(name) in CLASS_TOKENS for name in near)
+    registers = [file.tensors[n].tensor.shape for n in near if _last(n) in REGISTER_TOKENS]
+    slots = registers[0][-2] if registers and len(registers[0]) > 1 else 0
+    for count in (classes, classes + slots, 0):
+        if math.isqrt(shape[-2] - count) ** 2 == shape[-2] - count:
+            return TokenLayout(grid=None, num_prefix=count)
+    return None
+
+
+def _split_rest(
+    file: Inventory, assignments: list[Assignment], mismatched: list[Mismatch]
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
+    """Sort the file's other keys: unexpected, bookkeeping, and those of other entries."""
+    used = {n for a in assignments for n in names_of(a.entry)}
+    used |= {n for m in mismatched for n in names_of(m.source)}
+    scope = _scope({file.tensors[n].entry for n in used})
+    identities = {file.tensors[n].tensor.identity for n in used}
+    unexpected, bookkeeping, elsewhere = [], [], dict[str, int]()
+    for name, one in file.tensors.items():
+        if name in used:
+            continue
+        if used and not _within(one.entry, scope):
+            elsewhere[one.entry] = elsewhere.get(one.entry, 0) + 1
+        elif _last(name) in BOOKKEEPING | COMPUTED or one.tensor.identity in identities:
+            bookkeeping.append(one.key)
+        else:
+            unexpected.append(one.key)
+    return tuple(unexpected), tuple(bookkeeping), elsewhere
+
+
+def _scope(entries: set[str]) -> tuple[str, ...]:
+    """Return the entries that hold the chosen network: those of its tensors, or their common start."""
+    if len(entries) <= 1:
+        return tuple(entries)
+    split = [entry.split(".") for entry in entries]
+    common = list(_common_start(split))
+    if common:
+        return (".".join(common),)
+    return tuple({segments[0] for segments in split})
+
+
+def _common_start(split: list[list[str]]) -> Iterator[str]:
+    for segments in zip(*split, strict=False):
+        if len(set(segments)) > 1:
+            return
+        yield segments[0]
+
+
+def _within(entry: str, scope: tuple[str, ...]) -> bool:
+    return any(entry == node or (node and entry.startswith(f"{node}.")) for node in scope)
