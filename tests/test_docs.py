@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ class Block:
 
 
 def python_blocks(page: str) -> Iterator[Block]:
-    fences = list(FENCE.finditer(page))
-    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+    for fence, following in pairwise([*FENCE.finditer(page), None]):
         if fence["language"] != "python" or fence["skip"]:
             continue
         printed = (
@@ -95,6 +95,29 @@ def test_blocks_that_are_not_run_are_few() -> None:
         if fence["skip"]
     ]
     assert len(skipped) <= 6, skipped
+
+
+def test_the_table_of_fields_is_complete() -> None:
+    from framework.pretrain.spec import FIELDS
+
+    section = (ROOT / "docs" / "pretrain.md").read_text().split("## The fields")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == sorted(FIELDS)
+
+
+def test_every_error_is_explained() -> None:
+    from framework.pretrain import errors
+
+    page = (ROOT / "docs" / "safety.md").read_text()
+    families = {"PretrainError", "SourceError"}
+    names = {name for name, value in vars(errors).items() if isinstance(value, type)} - families
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_every_model_is_named() -> None:
+    from framework.registry import MODELS
+
+    page = (ROOT / "docs" / "models.md").read_text()
+    assert [name for name in MODELS.names() if f"| `{name}` |" not in page] == []
 
 
 def test_a_wrong_output_is_noticed() -> None:
