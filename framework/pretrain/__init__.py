@@ -1,11 +1,28 @@
-"""Declarative pretrained weights: from the `pretrain` field to values in a module and a report."""
+"""Declarative pretrained weights: from the `pretrain` field to values in a module and a report.
+
+The public names are imported when they are first used, so that the errors and the field's check need no torch.
+"""
 
 from __future__ import annotations
 
-from framework.pretrain.errors import PretrainError
-from framework.pretrain.load import load_pretrained, plan_pretrained, protect_loaded
-from framework.pretrain.report import LoadReport
-from framework.pretrain.spec import PretrainSpec, parse_spec
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framework.pretrain.errors import PretrainError
+    from framework.pretrain.load import load_pretrained, plan_pretrained, protect_loaded
+    from framework.pretrain.report import LoadReport
+    from framework.pretrain.spec import PretrainSpec, parse_spec
+
+_MODULE_OF = {
+    "LoadReport": "report",
+    "PretrainError": "errors",
+    "PretrainSpec": "spec",
+    "load_pretrained": "load",
+    "parse_spec": "spec",
+    "plan_pretrained": "load",
+    "protect_loaded": "load",
+}
 
 __all__ = [
     "LoadReport",
@@ -16,3 +33,9 @@ __all__ = [
     "plan_pretrained",
     "protect_loaded",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'. It has: {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -8,13 +8,14 @@ then, in the order of the notes, by the very operations that the constructor ask
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Tensors with fewer elements are filled at once: noting would cost as much.
@@ -28,6 +29,10 @@ FILLS = frozenset(
         *("fill", "zero", "erfinv", "mul", "add", "sub", "div", "clamp", "clamp_min", "clamp_max", "neg"),
     )
 )
+
+#: Initialisers of `torch.nn.init` that look at the values they draw (rejection sampling in torch 2.15), so
+#: that they have to be noted as a whole.
+WHOLE = ("_no_grad_trunc_normal_",)
 
 _CURRENT: ContextVar[_DeferredInit | None] = ContextVar("deferred_init", default=None)
 
@@ -44,12 +49,16 @@ class _DeferredInit(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if _is_fill(func, args, kwargs):
-            self._notes.setdefault(_storage(args[0]), []).append((func, args, kwargs))
+            self.note(func, args, kwargs)
             return args[0]
         if self._notes and not _is_view(func):
             for tensor in _tensors((args, kwargs)):
                 self.settle(tensor)
         return func(*args, **kwargs)
+
+    def note(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Put off an operation that only writes to its first argument."""
+        self._notes.setdefault(_storage(args[0]), []).append((func, args, kwargs))
 
     def settle(self, tensor: Tensor) -> None:
         """Do what was noted for the memory of a tensor."""
@@ -78,11 +87,45 @@ def deferred_init() -> Iterator[None]:
     mode = _DeferredInit()
     token = _CURRENT.set(mode)
     try:
-        with mode:
+        with _whole_initialisers_noted(), mode:
             yield
     finally:
         _CURRENT.reset(token)
     mode.settle_all()
+
+
+_PATCH_LOCK = threading.Lock()
+_PATCHED: dict[str, Callable[..., Tensor]] = {}
+_PATCHES = [0]
+
+
+@contextmanager
+def _whole_initialisers_noted() -> Iterator[None]:
+    """Note the initialisers in `WHOLE` while some thread is in the block; others are not affected."""
+    with _PATCH_LOCK:
+        _PATCHES[0] += 1
+        for name in WHOLE if _PATCHES[0] == 1 else ():
+            if hasattr(nn.init, name):
+                _PATCHED[name] = getattr(nn.init, name)
+                setattr(nn.init, name, _noting(_PATCHED[name]))
+    try:
+        yield
+    finally:
+        with _PATCH_LOCK:
+            _PATCHES[0] -= 1
+            while _PATCHED and not _PATCHES[0]:
+                setattr(nn.init, *_PATCHED.popitem())
+
+
+def _noting(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def note(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        mode = _CURRENT.get()
+        if mode is None or tensor.numel() < SMALL:
+            return initialise(tensor, *args, **kwargs)
+        mode.note(initialise, (tensor, *args), kwargs)
+        return tensor
+
+    return note
 
 
 def will_be_loaded(tensors: Iterable[Tensor]) -> None:

@@ -30,7 +30,8 @@ PIECE_BYTES = 8 << 20
 def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain") -> LoadReport:
     """Load weights into a module.
 
-    The report is logged, returned, and kept as `module.pretrain_report`. Loaded values survive `init_weights`.
+    The report is logged, returned, and kept as `module.pretrain_report`. Loaded values survive
+    `init_weights`.
 
     Args:
         module: Any module. It keeps its dtypes and devices.

@@ -1,0 +1,37 @@
+"""What every test shares: few threads, caches in a temporary folder, no variables left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    before = _environment()
+    yield
+    assert _environment() == before, "a test changed the environment"
+    assert not (torch.distributed.is_available() and torch.distributed.is_initialized())
+
+
+@pytest.fixture(autouse=True)
+def own_home(
+    nothing_leaks: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    for name in ("FRAMEWORK_HOME", "HF_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    return home
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
