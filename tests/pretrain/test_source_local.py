@@ -85,7 +85,7 @@ def test_other_things_that_are_no_file(weights, tmp_path):
         fetch(Path("https://host/a.pth"))
     with pytest.raises(NotFoundError, match="no path"):
         fetch("a\0b")
-    with pytest.raises(SpecError, match="got int"):
+    with pytest.raises(SpecError, match="got 3"):
         fetch(3)
 
 
