@@ -234,6 +234,8 @@ def _parts(value: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    if getattr(getattr(target, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+        return {}  # nn.Module's own constructor takes nothing, whatever its signature says
     try:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):  # written in C, without a signature

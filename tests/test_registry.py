@@ -50,7 +50,7 @@ def test_children_and_parents_find_each_other(scope: str | None) -> None:
 def test_mmengine_root_knows_our_parts_and_we_know_its(scope: str | None) -> None:
     built = mmengine.registry.MODELS.build(dict(type="framework.ResNet", depth=18))
     assert type(built) is BACKBONES.get("ResNet") is MODELS.get("framework.ResNet")
-    assert HOOKS.get("CheckpointHook") is mmengine.hooks.CheckpointHook
+    assert HOOKS.get("EMAHook") is mmengine.hooks.EMAHook
     assert MODELS.get("mmengine.BaseDataPreprocessor") is mmengine.model.BaseDataPreprocessor
 
 
