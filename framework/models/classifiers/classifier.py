@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from framework.errors import ConfigError
 from framework.models.classifiers.accuracy import topk_accuracy
+from framework.models.classifiers.data_preprocessor import ClsDataPreprocessor
 from framework.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, Registry
 
 Part = Mapping[str, Any] | nn.Module
@@ -129,11 +130,16 @@ class Classifier(BaseModel):
         if labels is None:
             raise ValueError("mode='loss' needs labels: a batch is dict(inputs=..., labels=...)")
         logits = self.head(self.extract_feat(inputs))
-        losses = {"loss": self.loss_module(logits, labels, avg_factor=len(logits))}
+        losses = {"loss": self.criterion(logits, labels, avg_factor=len(logits))}
         if labels.ndim == 1 and getattr(self.head, "cal_acc", True):
             accuracies = topk_accuracy(logits, labels, self.topk)
             losses.update({f"accuracy_top-{k}": a for k, a in zip(self.topk, accuracies, strict=True)})
         return losses
+
+    @property
+    def criterion(self) -> nn.Module:
+        """The loss: the head's, or the classifier's own. Called with logits, labels and `avg_factor`."""
+        return self.head.loss_module if self.loss_module is None else self.loss_module
 
     def predict(self, inputs: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Classify images.
@@ -174,26 +180,29 @@ def _built(registry: Registry, part: Any) -> Any:
     return part if part is None or isinstance(part, nn.Module) else registry.build(part)
 
 
-def _pick_loss(loss: Any, head: Any) -> nn.Module:
+def _pick_loss(loss: Any, head: Any) -> nn.Module | None:
+    """Build the classifier's loss, or return None where the head has one."""
     own = getattr(head, "loss_module", None)
     if loss is not None and own is not None:
         raise ConfigError("the loss stands both in the head and beside it: leave one of them out")
-    if own is not None:
-        return own
-    return _built(LOSSES, {"type": "CrossEntropyLoss"} if loss is None else loss)
+    return None if own is not None else _built(LOSSES, loss or {"type": "CrossEntropyLoss"})
 
 
 def _preprocessor(cfg: Any, train_cfg: Mapping[str, Any] | None, num_classes: int | None) -> nn.Module:
     """Build the data preprocessor, with the mixing that `train_cfg` names and the head's number of classes."""
-    augments = train_cfg if train_cfg and train_cfg.get("augments") else None
-    given = cfg.augments if isinstance(cfg, nn.Module) else (cfg or {}).get("batch_augments")
-    if augments and given:
-        raise ConfigError("train_cfg and data_preprocessor both name augmentations: leave one of them out")
+    if train_cfg and isinstance(cfg, nn.Module):
+        raise ConfigError(
+            "train_cfg needs the data preprocessor as a dict, or the mixing stands in it already"
+        )
     if isinstance(cfg, nn.Module):
         return cfg
-    defaults: dict[str, Any] = {"type": "ClsDataPreprocessor"}
-    if augments:
-        defaults["batch_augments"] = augments
-    if (cfg or {}).get("type", "ClsDataPreprocessor") == "ClsDataPreprocessor":
+    cfg = cfg or {}
+    if train_cfg and cfg.get("batch_augments"):
+        raise ConfigError("train_cfg and data_preprocessor both name augmentations: leave one of them out")
+    defaults: dict[str, Any] = {"type": ClsDataPreprocessor}
+    if train_cfg:
+        defaults["batch_augments"] = train_cfg
+    kind = cfg.get("type", ClsDataPreprocessor)
+    if (MODELS.get(kind) if isinstance(kind, str) else kind) is ClsDataPreprocessor:
         defaults["num_classes"] = num_classes
-    return MODELS.build(cfg or {}, default_args=defaults)
+    return MODELS.build(cfg, default_args=defaults)

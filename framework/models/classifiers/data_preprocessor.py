@@ -59,8 +59,10 @@ class ClsDataPreprocessor(BaseDataPreprocessor):
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         self.augments = None
-        if batch_augments and num_classes is not None:
-            self.augments = BatchAugments(num_classes=num_classes, **batch_augments)
+        if batch_augments:
+            self.augments = MODELS.build(
+                {"type": BatchAugments, "num_classes": num_classes, **batch_augments}
+            )
         self.register_buffer("mean", _per_channel(mean), persistent=False)
         self.register_buffer("std", _per_channel(std), persistent=False)
 
