@@ -197,8 +197,11 @@ def test_frozen_stages_do_not_learn_and_stay_in_evaluation_mode(frozen: int) -> 
     stem = {"cls_token", "reg_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
     for name, parameter in model.named_parameters():
         part = name.split(".")
-        still = frozen >= 0 and name in stem or part[0] == "blocks" and int(part[1]) < frozen
-        still = still or part[0] == "norm" and frozen == 3
+        still = (
+            (frozen >= 0 and name in stem)
+            or (part[0] == "blocks" and int(part[1]) < frozen)
+            or (part[0] == "norm" and frozen == 3)
+        )
         assert parameter.requires_grad != still, name
     assert [block.training for block in model.blocks] == [i >= frozen for i in range(3)]
     assert model.training and model.fc_norm.training

@@ -189,7 +189,7 @@ def _pick_loss(loss: Any, head: Any) -> nn.Module | None:
 
 
 def _preprocessor(cfg: Any, train_cfg: Mapping[str, Any] | None, num_classes: int | None) -> nn.Module:
-    """Build the data preprocessor, with the mixing that `train_cfg` names and the head's number of classes."""
+    """Build the data preprocessor, with the mixing of `train_cfg` and the head's number of classes."""
     if train_cfg and isinstance(cfg, nn.Module):
         raise ConfigError(
             "train_cfg needs the data preprocessor as a dict, or the mixing stands in it already"
@@ -198,7 +198,7 @@ def _preprocessor(cfg: Any, train_cfg: Mapping[str, Any] | None, num_classes: in
         return cfg
     cfg = cfg or {}
     if train_cfg and cfg.get("batch_augments"):
-        raise ConfigError("train_cfg and data_preprocessor both name augmentations: leave one of them out")
+        raise ConfigError("train_cfg and data_preprocessor both name augmentations: leave one out")
     defaults: dict[str, Any] = {"type": ClsDataPreprocessor}
     if train_cfg:
         defaults["batch_augments"] = train_cfg
