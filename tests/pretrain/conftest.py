@@ -17,20 +17,29 @@ class QuietServer(ThreadingHTTPServer):
         pass
 
 
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]):
+    """Run a server for a handler class, and give its address."""
+    with QuietServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def loopback():
     """Start a server for a handler class, and give its address: `loopback(Handler)`."""
     with contextlib.ExitStack() as stack:
+        yield lambda handler: stack.enter_context(serving(handler))
 
-        def start(handler: type[BaseHTTPRequestHandler]) -> str:
-            server = stack.enter_context(QuietServer(("127.0.0.1", 0), handler))
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return f"http://127.0.0.1:{server.server_port}"
 
-        yield start
+@pytest.fixture(scope="module")
+def module_loopback():
+    """The same, for a server that all tests of a module share."""
+    with contextlib.ExitStack() as stack:
+        yield lambda handler: stack.enter_context(serving(handler))
 
 
 @pytest.fixture
