@@ -78,7 +78,7 @@ def without_pretrain(part: Any) -> Any:
 def _model_of(config: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the `model` dict of a config in any of its forms."""
     if isinstance(config, Mapping):
-        model = config["model"] if "model" in config else config if "type" in config else None
+        model = config.get("model", config if "type" in config else None)
         name = "the config"
     else:
         name = os.fspath(config)

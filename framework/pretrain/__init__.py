@@ -1,6 +1,6 @@
 """Declarative pretrained weights: from the `pretrain` field to values in a module and a report.
 
-The public names are imported when they are first used, so that the errors and the field's check need no torch.
+The public names are imported when they are first used: the errors and the check of the field need no torch.
 """
 
 from __future__ import annotations

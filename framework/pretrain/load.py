@@ -151,13 +151,16 @@ def _worded(
 
 
 def _check(plan: Plan, spec: PretrainSpec, report: LoadReport) -> None:
-    described = f"{report.where}: {report.module} from {report.path} ({report.format})"
-    check_plan(plan, spec, described, "\n".join(report.table()))
+    check_plan(plan, spec, report.described(), "\n".join(report.table()))
 
 
 def _wanted(module: nn.Module) -> Wanted:
     """List what a module has places for, and how its tables of positions are laid out."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in _state(module).items()}
+    state = _state(module)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        names_of.setdefault(id(tensor), []).append(name)
     layouts = {}
     for name in shapes:
         owner, _, leaf = name.rpartition(".")
@@ -165,7 +168,7 @@ def _wanted(module: nn.Module) -> Wanted:
             layout = _layout(module.get_submodule(owner), KINDS[leaf], shapes[name])
             if layout is not None:
                 layouts[name] = layout
-    return Wanted(shapes, layouts)
+    return Wanted(shapes, layouts, tied=[names for names in names_of.values() if len(names) > 1])
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
@@ -198,7 +201,7 @@ def _write(module: nn.Module, plan: Plan, file: Inventory, mmap: bool) -> None:
         if mmap and _fits_as_map(one, sources[one.name], target):
             fresh[one.name] = sources[one.name][0].map()
         else:
-            fresh[one.name] = torch.empty_like(target, requires_grad=False)
+            fresh[one.name] = _empty_like(target)
             jobs += _readings(one, sources[one.name], fresh[one.name])
     _run(jobs)
     alone = _sole_owners(state)
@@ -209,6 +212,13 @@ def _write(module: nn.Module, plan: Plan, file: Inventory, mmap: bool) -> None:
                 targets[name].data = values
             else:  # its memory is shared with another tensor, which must see the values too
                 targets[name].copy_(values)
+
+
+def _empty_like(target: Tensor) -> Tensor:
+    """Allocate memory as the target's; asking torch for it would touch the target, and so initialise it."""
+    if target.is_contiguous():
+        return torch.empty(target.shape, dtype=target.dtype, device=target.device)
+    return torch.empty_strided(target.shape, target.stride(), dtype=target.dtype, device=target.device)
 
 
 def _sources(assignment: Assignment, file: Inventory) -> list[LazyTensor]:

@@ -17,8 +17,11 @@ from framework.pretrain.inventory import Inventory
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
 TIE = 0.97
 
-#: A key whose shape differs votes with this part of its weight: its name is still evidence.
-MISFIT_VOTE = 0.05
+#: A key whose shape differs votes with this part of its weight: its name decides where no shape fits.
+MISFIT_VOTE = 1e-3
+
+#: An alignment that scores less than this share of the module is chance, and none at all.
+MINIMUM = 2e-4
 
 #: A tail that ends more keys than this is too common to tell anything (`weight`).
 COMMON_TAIL = 64
@@ -68,7 +71,7 @@ def align(
         dialect: The file's scheme where the user names it.
 
     Returns:
-        The alignment, or None where not one key of the file ends in a name of the module.
+        The alignment, or None where next to nothing of the file is called like something in the module.
     """
     sizes = {name: prod(shape) for name, shape in wanted.items()}
     reading = read_names(sizes, tables)
@@ -80,7 +83,7 @@ def align(
         for column in reading.table.columns:
             if column != reading.column and dialect in (None, column):
                 votes.update(_vote_dialect(reading, column, wanted, sizes, file, tails))
-    if not votes:
+    if max(votes.values(), default=0) < MINIMUM * sum(sizes.values()):
         return None
     chosen, alternatives = _elect(votes, file)
     pairs = _pairs(chosen, reading, wanted, file)
@@ -125,14 +128,15 @@ def _vote_same_names(
     votes: dict[_Candidate, float] = {}
     for model_prefix in _model_prefixes(sizes):
         for name in wanted:
-            prefixes = tails.get(name[len(model_prefix) :], ()) if name.startswith(model_prefix) else ()
-            if len(prefixes) > COMMON_TAIL:
+            tail = name[len(model_prefix) :]
+            prefixes = tails.get(tail, ()) if name.startswith(model_prefix) else ()
+            if len(prefixes) > COMMON_TAIL or (model_prefix and "." not in tail):
                 continue
             for prefix in prefixes:
                 candidate = _Candidate(None, *_without_common_end(model_prefix, prefix))
                 if candidate.model_prefix != model_prefix:
                     continue  # the shorter pair of prefixes collects this vote
-                shape = file.tensors[prefix + name[len(model_prefix) :]].tensor.shape
+                shape = file.tensors[prefix + tail].tensor.shape
                 votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
     return votes
 
@@ -201,11 +205,10 @@ def _elect(votes: Mapping[_Candidate, float], file: Inventory) -> tuple[_Candida
         depth = candidate.model_prefix.count(".") + candidate.file_prefix.count(".")
         return losses, -votes[candidate], candidate.column is not None, depth, order[candidate]
 
-    equals.sort(key=rank)
-    chosen = equals[0]
+    chosen, *others = sorted(equals, key=rank)
     taken = {one.tensor.identity for name, one in file.tensors.items() if name.startswith(chosen.file_prefix)}
-    others = dict.fromkeys(c.file_prefix for c in equals[1:] if c.file_prefix != chosen.file_prefix)
-    return chosen, tuple(p for p in others if not _is_alias(p, taken, file))
+    left = dict.fromkeys(c.file_prefix for c in others if c.file_prefix != chosen.file_prefix)
+    return chosen, tuple(p for p in left if not _is_alias(p, taken, file))
 
 
 def _is_alias(prefix: str, taken: set[object], file: Inventory) -> bool:

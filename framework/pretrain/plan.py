@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -31,10 +31,12 @@ class Wanted:
     Attributes:
         shapes: Key of its state dict -> shape.
         layouts: Key of a table of positions -> how its rows are laid out, where the module tells.
+        tied: Groups of keys that are one and the same tensor.
     """
 
     shapes: Mapping[str, Shape]
     layouts: Mapping[str, TokenLayout]
+    tied: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     alignment = align(shapes, file, TABLES, spec.dialect)
     assignments: list[Assignment] = []
     mismatched: list[Mismatch] = []
-    for short, entry in (alignment.pairs if alignment else {}).items():
+    for short, entry in _with_tied(alignment.pairs if alignment else {}, wanted.tied).items():
         name, shape = open_names[short], shapes[short]
         source = entry_shape(entry, "", file)
         adaptation = _adaptation(short, source, wanted, file, alignment, spec.adapt)
@@ -219,6 +221,17 @@ def _name_parts(shapes: Mapping[str, Shape]) -> set[str]:
         segments = name.split(".")
         parts.update(".".join(segments[:i]) for i in range(1, len(segments)))
     return parts
+
+
+def _with_tied(pairs: Mapping[str, Entry], tied: Sequence[Sequence[str]]) -> dict[str, Entry]:
+    """Let every name of a tied tensor have what one of them has."""
+    result = dict(pairs)
+    for group in tied:
+        names = [unwrapped(name) for name in group]
+        entry = next((pairs[name] for name in names if name in pairs), None)
+        if entry is not None:
+            result.update({name: result.get(name, entry) for name in names})
+    return result
 
 
 def _adaptation(

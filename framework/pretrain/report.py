@@ -146,9 +146,22 @@ class LoadReport:
             f"from {self.path} ({'; '.join(origin)})"
         )
 
+    def described(self) -> str:
+        """Return what was tried, and what the file looks like, for errors."""
+        keys = [source for record in self.tensors.values() for source in record.sources] + [*self.unexpected]
+        others = [f"{name or 'top level'} ({count})" for name, count in self.elsewhere.items()]
+        parts = [
+            self.format,
+            f"{len(keys) + len(self.bookkeeping)} tensors"
+            + (f" in entry {self.entry}" if self.entry else ""),
+            f"the first keys {', '.join(keys[:3])}" if keys else "",
+            f"other entries: {', '.join(others)}" if others else "",
+        ]
+        return f"{self.where}: {self.module} from {self.path} ({'; '.join(filter(None, parts))})"
+
     def table(self) -> list[str]:
         """Return what deserves attention, one line per fate; nothing when all is well."""
-        rest = [n for n in self.tensors if n not in self.fresh]
+        rest = [*self.loaded, *self.mismatched, *self.ignored]
         lines = [
             (
                 "fresh",
