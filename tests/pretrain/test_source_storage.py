@@ -86,6 +86,8 @@ def test_a_distributed_checkpoint_is_fetched_as_a_whole(memory, monkeypatch):
         write(name, name.encode())
     path = fetch(folder)
     assert all((path / name).read_bytes() == name.encode() for name in names)
+    with pytest.raises(SpecError, match="is a folder"):
+        fetch(folder, sha256="00")
     monkeypatch.setenv("FRAMEWORK_OFFLINE", "1")
     assert fetch(folder) == path
 
@@ -237,6 +239,8 @@ def test_a_cut_transfer_of_s3_goes_on(bucket, monkeypatch):
 
 
 def test_refusals_of_s3(bucket):
+    with pytest.raises(SpecError, match="s3://no_bucket!"):
+        fetch("s3://no_bucket!/a.pth")
     with pytest.raises(NotFoundError, match=r"s3://bucket/b\.pth"):
         fetch("s3://bucket/b.pth")
     with pytest.raises(NotAllowedError, match=r"s3://secret/a\.pth.*credentials"):

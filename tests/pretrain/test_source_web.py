@@ -354,7 +354,11 @@ def test_redirects_are_followed(host):
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
-        ("/a/blob/main/a.pth", b"\n<!DOCTYPE html><html></html>", r"HTML page.*127.*/a/raw/main/a\.pth"),
+        (
+            "/a/blob/main/a.pth",
+            b"\xef\xbb\xbf\n<!DOCTYPE html><html></html>",
+            r"HTML page.*127.*/a/raw/main/a\.pth",
+        ),
         ("/login.pth", b"<html lang='en'>", "HTML page.*browser"),
         ("/nothing.pth", b"", "empty file"),
         ("/b.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS pointer"),

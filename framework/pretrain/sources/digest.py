@@ -55,6 +55,12 @@ def keeps(actual: str, promise: str | None) -> bool:
     return promise is None or actual.startswith(promise)
 
 
+def refuse_for_folder(promise: str | None, where: str) -> None:
+    """Raise a SpecError where a digest is given for what is a folder."""
+    if promise is not None:
+        raise SpecError(f"sha256= is the digest of one file, but {where} is a folder")
+
+
 def broken_promise(where: str, actual: str, promise: str) -> HashError:
     """Word the error for a file whose digest is not the promised one."""
     return HashError(

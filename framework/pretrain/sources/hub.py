@@ -25,6 +25,7 @@ _SPELLING = re.compile(
     r"(?:hf://|hf[-_]hub:(?://)?)(?P<name>[\w.-]+/[\w.-]+)"
     r"(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(?P<file>.+))?"
 )
+_TIMEOUT = 10.0  # seconds for the list of a repository's files
 # The hub's client speaks HTTP through one of these, by its version, and lets their errors through.
 _TRANSPORTS = (
     ("httpx2", "TransportError"),
@@ -115,7 +116,7 @@ def _names(repo: Repo) -> tuple[list[str], bool]:
     if address.offline():
         return _cached_names(repo), False
     try:
-        info = HfApi().model_info(repo.name, revision=repo.revision)
+        info = HfApi().model_info(repo.name, revision=repo.revision, timeout=_TIMEOUT)
     except failures as error:
         if (_status(error) or 500) < 500:
             raise

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from framework.errors import did_you_mean
-from framework.pretrain.errors import NotAllowedError, NotFoundError, SpecError
+from framework.pretrain.errors import NotAllowedError, NotFoundError
 from framework.pretrain.sources import digest
 
 
@@ -78,7 +78,7 @@ def _nothing_at(path: Path, text: str) -> str:
 
 def _verify(path: Path, promise: str) -> None:
     if path.is_dir():
-        raise SpecError(f"sha256= is the digest of one file, but {path} is a folder")
+        digest.refuse_for_folder(promise, str(path))
     actual = digest.sha256_of(path)
     if not digest.keeps(actual, promise):
         raise digest.broken_promise(str(path.absolute()), actual, promise)

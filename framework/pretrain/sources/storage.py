@@ -47,6 +47,7 @@ _MEANINGS = (
     ("builtins", "ConnectionError", OfflineError),
     ("builtins", "TimeoutError", OfflineError),
     ("socket", "gaierror", OfflineError),
+    ("botocore.exceptions", "ParamValidationError", SpecError),
     ("botocore.exceptions", "NoCredentialsError", NotAllowedError),
     ("botocore.exceptions", "PartialCredentialsError", NotAllowedError),
     ("botocore.exceptions", "ConnectionError", OfflineError),
@@ -63,8 +64,9 @@ _MEANINGS = (
     ("oss2.exceptions", "RequestError", OfflineError),
     ("oss2.exceptions", "OssError", DownloadError),
     ("builtins", "OSError", DownloadError),
+    ("builtins", "ValueError", SpecError),
 )
-_HINTS = {
+_HINTS: dict[type[PretrainError], str] = {
     NotAllowedError: "; the driver takes credentials from where its own command-line tool does",
     OfflineError: "; without a network, name a local path",
 }
@@ -138,6 +140,7 @@ def _fetch_current(uri: str, promise: str | None) -> Path:
     if remote.is_folder:
         names = _names(remote)
         if weights.DISTRIBUTED_MARK in names:
+            digest.refuse_for_folder(promise, remote.where)
             for name in names:
                 _obtain(remote.below(name), folder, None)
             return folder
@@ -186,6 +189,7 @@ def _cached(uri: str, promise: str | None, error: OfflineError | None) -> Path:
     entry = cache.entry_for(uri)
     names = cache.names_in(entry.path.parent)
     if weights.DISTRIBUTED_MARK in names:
+        digest.refuse_for_folder(promise, address.shown(uri))
         return entry.path.parent
     if names and entry.path.name not in names:
         entry = cache.Entry(uri, entry.path.parent / weights.choose(names, str(entry.path.parent)))
@@ -216,15 +220,11 @@ def _as_our_errors(where: str) -> Iterator[None]:
         raise
     except tuple(meanings) as error:
         kind = next(ours for theirs, ours in meanings.items() if isinstance(error, theirs))
-        said = (
-            "there is nothing at this address"
-            if kind is NotFoundError
-            else f"{type(error).__name__}: {error}"
-        )
+        said = "there is nothing" if kind is NotFoundError else f"{type(error).__name__}: {error}"
         raise kind(f"{where} cannot be fetched: {said}{_HINTS.get(kind, '')}") from error
 
 
-def _known_meanings() -> dict[type[Exception], type[SourceError]]:
+def _known_meanings() -> dict[type[Exception], type[PretrainError]]:
     """Return the table for those drivers that are in use; another's errors cannot occur."""
     return {
         theirs: ours

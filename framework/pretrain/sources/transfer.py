@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import json
@@ -181,7 +182,7 @@ def _write(part: Part, stream: Stream, what: str) -> None:
 
 
 def _check_is_file(head: bytes, what: str) -> None:
-    start = head.lstrip()[:64].lower()
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:64].lower()
     for mark, name in NOT_A_FILE.items():
         if start.startswith(mark):
             raise DownloadError(f"{what} gives {name} instead of the file{_hint(what)}")
