@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.pretrain.errors import CheckpointError
-from framework.pretrain.formats.blob import File, FileBlob
+from framework.pretrain.errors import CheckpointError, UnsafeCheckpointError
+from framework.pretrain.formats.blob import FileBlob
+from framework.pretrain.formats.dcp import METADATA, read_distributed
+from framework.pretrain.formats.file import File
+from framework.pretrain.formats.folder import find_checkpoint, read_shards
 from framework.pretrain.formats.lazy import LazyTensor
+from framework.pretrain.formats.npz import read_npz
+from framework.pretrain.formats.pickle_file import read_pickle
 from framework.pretrain.formats.safetensors_file import read_safetensors
+from framework.pretrain.formats.sniff import ACCEPTED, sniff
 from framework.pretrain.formats.stubs import Inert
+from framework.pretrain.formats.torch_legacy import read_torch_legacy
 from framework.pretrain.formats.torch_zip import archive_folder, read_torch_zip
 from framework.pretrain.formats.tree import Contents, Node
-from framework.pretrain.formats.zip_directory import read_directory
+from framework.pretrain.formats.trusted import read_trusted
+from framework.pretrain.formats.zip_directory import read_zip
 
 __all__ = ["Checkpoint", "Inert", "LazyTensor", "Node", "open_checkpoint"]
 
@@ -25,9 +34,9 @@ class Checkpoint:
 
     Attributes:
         path: The file or folder.
-        format: What it is: 'torch zip', 'torch legacy', 'safetensors', 'safetensors shards', 'torch shards', 'npz',
-            'pickle', 'torchscript' or 'torch.distributed.checkpoint'.
-        tree: Nested dicts; leaves are `LazyTensor`, plain values, lists of them, or `Inert`.
+        format: 'torch zip', 'torch legacy', 'torch shards', 'torchscript', 'torch.distributed.checkpoint',
+            'safetensors', 'safetensors shards', 'npz' or 'pickle'.
+        tree: Nested dicts; leaves are `LazyTensor`, plain values, lists, or `Inert`.
         replaced: Names of the classes and functions whose objects were replaced by inert ones, sorted.
     """
 
@@ -38,35 +47,81 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
-    """Tell what a file is by its content, and read what it holds except for the values.
+    """Tell what a file is by its content, and read all that it holds except for the values of tensors.
 
     Args:
-        path: A file, a folder with one checkpoint (Hugging Face, torch.distributed.checkpoint), or an index of shards.
-        trust_pickle: Let a file that is refused as unsafe run its code.
+        path: A file, an index of shards (`*.index.json`), or a folder with one checkpoint.
+        trust_pickle: Let a file run its code that would be refused as unsafe otherwise.
 
     Returns:
         Names, shapes and everything else that is small.
 
     Raises:
         NotFoundError: There is nothing at that path.
+        NotAllowedError: It may not be read.
         UnsafeCheckpointError: It names functions that run code, and `trust_pickle` is off.
         DamagedCheckpointError: It is truncated, or its description of itself is false.
         CheckpointError: It is no checkpoint of a known format.
     """
     path = Path(path).expanduser()
-    try:
-        contents = _read_file(File(path))
-    except CheckpointError as error:
-        raise type(error)(f"'{path}': {error}") from error
+    contents = _read_path(path, trust_pickle=trust_pickle)
     return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced))
 
 
-def _read_file(file: File) -> Contents:
-    blob = FileBlob(file)
-    if blob.read(0, min(4, blob.size)) == b"PK\3\4":
-        members = read_directory(blob)
-        folder = archive_folder(members)
-        if folder is None:
-            raise CheckpointError("a zip archive, but not one of torch.save")
-        return read_torch_zip(blob, members, folder)
-    return read_safetensors(blob)
+def _read_path(path: Path, *, trust_pickle: bool) -> Contents:
+    if not path.is_dir():
+        return _read_file(path, trust_pickle=trust_pickle)
+    with _naming(path):
+        if (path / METADATA).is_file():
+            return read_distributed(FileBlob(File(path / METADATA)))
+        found = find_checkpoint(path)
+    return _read_file(found, trust_pickle=trust_pickle)
+
+
+def _read_file(path: Path, *, trust_pickle: bool) -> Contents:
+    with _naming(path):
+        file = FileBlob(File(path))
+        kind = sniff(file)
+        if kind == "index":
+            return read_shards(file, lambda shard: _read_shard(shard, trust_pickle=trust_pickle))
+        try:
+            return _READERS[kind](file)
+        except UnsafeCheckpointError:
+            if not trust_pickle:
+                raise
+            return read_trusted(path, kind)
+
+
+def _read_shard(path: Path, *, trust_pickle: bool) -> Contents:
+    if path.name.endswith(".json"):
+        raise CheckpointError(f"the index names '{path.name}', which is no shard")
+    return _read_file(path, trust_pickle=trust_pickle)
+
+
+def _read_zip_file(file: FileBlob) -> Contents:
+    records = read_zip(file)
+    if archive_folder(records) is not None:
+        return read_torch_zip(records)
+    if any(name.endswith(".npy") for name in records):
+        return read_npz(records)
+    names = ", ".join(repr(name) for name in list(records)[:3]) or "nothing"
+    raise CheckpointError(
+        f"a zip archive, but of something else (it holds {names} ...). Accepted are {ACCEPTED}"
+    )
+
+
+_READERS: Mapping[str, Callable[[FileBlob], Contents]] = {
+    "zip": _read_zip_file,
+    "torch legacy": read_torch_legacy,
+    "pickle": read_pickle,
+    "safetensors": read_safetensors,
+}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the path in front of what goes wrong."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise type(error)(f"'{path}': {error}") from error

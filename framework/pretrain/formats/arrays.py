@@ -57,7 +57,7 @@ def build_type(kind: NumpyType, state: object) -> None:
 
 
 def build_array(array: Array, state: object) -> None:
-    """Take an array's shape, type, order and bytes out of its state; arrays of objects stay without a tensor."""
+    """Take shape, type, order and bytes out of an array's state; one of objects stays without a tensor."""
     match state:
         case (int(), shape, NumpyType() as kind, fortran, data):
             torch_kind, blob = _torch_kind(kind), as_blob(data)
@@ -70,13 +70,21 @@ def build_array(array: Array, state: object) -> None:
 
 
 def make_from_buffer(args: tuple[object, ...]) -> object:
-    """`numpy._core.numeric._frombuffer(data, dtype, shape, order)`, protocol 5."""
+    """`numpy._core.numeric._frombuffer(data, dtype, shape, order, axes)`, protocol 5."""
     match args:
-        case (data, NumpyType() as kind, shape, "C" | "F" as order, *_):
+        case (data, NumpyType() as kind, shape, "C" | "F" | "K" as order, *axes):
             torch_kind, blob = _torch_kind(kind), as_blob(data)
             if torch_kind is not None and blob is not None:
-                return Array(array_tensor(blob, torch_kind, whole_numbers(shape), fortran=order == "F"))
+                tensor = array_tensor(blob, torch_kind, whole_numbers(shape), fortran=order == "F")
+                return Array(_transposed(tensor, whole_numbers(axes[0])) if order == "K" and axes else tensor)
     return Array()
+
+
+def _transposed(tensor: StridedTensor, axes: tuple[int, ...]) -> StridedTensor:
+    if sorted(axes) != list(range(len(tensor.shape))):
+        raise DamagedCheckpointError(f"an array of {len(tensor.shape)} dimensions has the axes {axes}")
+    shape, strides = tuple(tensor.shape[i] for i in axes), tuple(tensor.strides[i] for i in axes)
+    return StridedTensor(tensor.blob, tensor.dtype, shape, (strides, tensor.offset), tensor.swap)
 
 
 def make_scalar(args: tuple[object, ...]) -> object:

@@ -1,70 +1,13 @@
-"""Bytes with random access: a range of a file, of memory, or of a compressed zip member."""
+"""Bytes with random access: a range of a file or of memory."""
 
 from __future__ import annotations
 
-import mmap
-import os
-import stat
-import weakref
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from io import FileIO
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from framework.pretrain.errors import CheckpointError, DamagedCheckpointError, NotAllowedError, NotFoundError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-DEFLATE_MAX_RATIO = 1032
-_INFLATE_STEP = 1 << 20
-
-
-class File:
-    """A regular file as it stood when it was first looked at.
-
-    No descriptor is kept: each use opens the file, checks that it is still the same one, and closes it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Take note of the file's size and stamp.
-
-        Args:
-            path: The file.
-
-        Raises:
-            NotFoundError: There is no such file.
-            NotAllowedError: It may not be read.
-            CheckpointError: It is something other than a regular file.
-        """
-        self.path = path
-        with _os_errors_named(path):
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise CheckpointError(f"'{path}' is not a regular file")
-        self.size = status.st_size
-        self._stamp = _stamp(status)
-        self._mapping: weakref.ref[mmap.mmap] | None = None
-
-    @contextmanager
-    def open(self) -> Iterator[FileIO]:
-        """Open the file without buffering, for the length of a `with` block."""
-        with _os_errors_named(self.path), FileIO(self.path, "rb") as handle:
-            if _stamp(os.fstat(handle.fileno())) != self._stamp:
-                raise DamagedCheckpointError(f"'{self.path}' was changed while it was being read")
-            yield handle
-
-    def mapping(self) -> mmap.mmap:
-        """Return the private (copy-on-write) map of the whole file; one, for as long as somebody holds it."""
-        mapped = self._mapping() if self._mapping is not None else None
-        if mapped is None:
-            with self.open() as handle:
-                mapped = mmap.mmap(handle.fileno(), self.size, access=mmap.ACCESS_COPY)
-            self._mapping = weakref.ref(mapped)
-        return mapped
+from framework.pretrain.errors import DamagedCheckpointError
+from framework.pretrain.formats.file import File
 
 
 class Blob(ABC):
@@ -81,6 +24,11 @@ class Blob(ABC):
     def splits(self) -> bool:
         """Whether reading a part costs no more than that part."""
         return True
+
+    @property
+    def place(self) -> tuple[File, int] | None:
+        """The file, and the offset in it, where these bytes are as such; None if they are nowhere."""
+        return None
 
     @abstractmethod
     def read_into(self, view: memoryview, start: int) -> None:
@@ -110,6 +58,18 @@ class Blob(ABC):
         self.read_into(memoryview(buffer), start)
         return bytes(buffer)
 
+    def read_each(self, starts: Sequence[int], size: int) -> list[bytes]:
+        """Return `size` bytes from each of `starts` on.
+
+        Args:
+            starts: Offsets within this blob.
+            size: Number of bytes.
+
+        Raises:
+            DamagedCheckpointError: The blob is shorter than that.
+        """
+        return [self.read(start, size) for start in starts]
+
     def part(self, start: int, size: int) -> Blob:
         """Return the bytes from `start` to `start + size` as a blob, without reading them.
 
@@ -124,8 +84,9 @@ class Blob(ABC):
             raise DamagedCheckpointError(f"bytes {start} to {start + size} wanted, of {self.size}")
         return self._part(start, size)
 
+    @abstractmethod
     def _part(self, start: int, size: int) -> Blob:
-        return MemoryBlob(self.read(start, size))
+        """Return the part, which is within the bounds."""
 
 
 class FileBlob(Blob):
@@ -148,14 +109,61 @@ class FileBlob(Blob):
         """File and range."""
         return (self.file.path, self.start, self.size)
 
+    @property
+    def place(self) -> tuple[File, int]:
+        """The file and the beginning of the range."""
+        return self.file, self.start
+
     def read_into(self, view: memoryview, start: int) -> None:
         """Read straight into `view`; other threads run meanwhile."""
         with self.file.open() as handle:
             handle.seek(self.start + start)
             _fill(handle, view)
 
+    def read_each(self, starts: Sequence[int], size: int) -> list[bytes]:
+        """Read them while the file is open once."""
+        if starts and (min(starts) < 0 or max(starts) + size > self.size):
+            raise DamagedCheckpointError(f"bytes up to {max(starts) + size} wanted, of {self.size}")
+        pieces = []
+        with self.file.open() as handle:
+            for start in starts:
+                handle.seek(self.start + start)
+                pieces.append(handle.read(size))
+        return pieces
+
     def _part(self, start: int, size: int) -> Blob:
         return FileBlob(self.file, self.start + start, size)
+
+
+class LateBlob(Blob):
+    """Bytes of which the size is known at once, and the whereabouts (`inner`) only later."""
+
+    def __init__(self, size: int) -> None:
+        """Announce that many bytes."""
+        self.size = size
+        self.inner: Blob = MemoryBlob(b"")
+
+    @property
+    def key(self) -> Hashable:
+        """That of the bytes."""
+        return self.inner.key
+
+    @property
+    def splits(self) -> bool:
+        """As the bytes do."""
+        return self.inner.splits
+
+    @property
+    def place(self) -> tuple[File, int] | None:
+        """That of the bytes."""
+        return self.inner.place
+
+    def read_into(self, view: memoryview, start: int) -> None:
+        """Read from where the bytes are."""
+        self.inner.read_into(view, start)
+
+    def _part(self, start: int, size: int) -> Blob:
+        return self.inner.part(start, size)
 
 
 class MemoryBlob(Blob):
@@ -169,6 +177,9 @@ class MemoryBlob(Blob):
     def read_into(self, view: memoryview, start: int) -> None:
         """Copy."""
         view[:] = memoryview(self.data)[start : start + len(view)]
+
+    def _part(self, start: int, size: int) -> Blob:
+        return PartBlob(self, start, size)
 
 
 class TextBlob(Blob):
@@ -186,69 +197,41 @@ class TextBlob(Blob):
         except UnicodeEncodeError as error:
             raise DamagedCheckpointError("text where bytes are expected") from error
 
+    def _part(self, start: int, size: int) -> Blob:
+        return PartBlob(self, start, size)
 
-class DeflatedBlob(Blob):
-    """A compressed member of a zip archive."""
 
-    def __init__(self, packed: Blob, size: int, crc: int) -> None:
-        """Name the compressed bytes and what they promise.
+class PartBlob(Blob):
+    """A range of a blob that cannot be cut."""
+
+    def __init__(self, whole: Blob, start: int, size: int) -> None:
+        """Name the range.
 
         Args:
-            packed: A raw deflate stream.
-            size: Number of bytes that it unpacks to.
-            crc: CRC-32 of those.
-
-        Raises:
-            DamagedCheckpointError: No deflate stream can unpack to that much.
+            whole: The blob.
+            start: Offset within it.
+            size: Number of bytes.
         """
-        if size > packed.size * DEFLATE_MAX_RATIO + 64:
-            raise DamagedCheckpointError(f"{packed.size} compressed bytes claim to hold {size} bytes")
-        self.packed = packed
+        self.whole = whole
+        self.start = start
         self.size = size
-        self.crc = crc
 
     @property
     def key(self) -> Hashable:
-        """That of the compressed bytes."""
-        return self.packed.key
+        """Whole and range."""
+        return (self.whole.key, self.start, self.size)
 
     @property
     def splits(self) -> bool:
-        """A stream is unpacked from its beginning, whatever part of it is wanted."""
-        return False
+        """As the whole does."""
+        return self.whole.splits
 
     def read_into(self, view: memoryview, start: int) -> None:
-        """Unpack, and check length and CRC where everything is unpacked."""
-        position, crc, end = 0, 0, start + len(view)
-        for piece in self._inflate():
-            crc = zlib.crc32(piece, crc)
-            low, high = max(start, position), min(end, position + len(piece))
-            if low < high:
-                view[low - start : high - start] = piece[low - position : high - position]
-            position += len(piece)
-            if position >= end and end < self.size:
-                return
-            if position > self.size:
-                break
-        if position != self.size or crc != self.crc:
-            raise DamagedCheckpointError("a compressed zip member does not unpack to what the archive says")
+        """Read from the whole."""
+        self.whole.read_into(view, self.start + start)
 
-    def _inflate(self) -> Iterator[bytes]:
-        stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        try:
-            for start in range(0, self.packed.size, _INFLATE_STEP):
-                pending = self.packed.read(start, min(_INFLATE_STEP, self.packed.size - start))
-                while pending and not stream.eof:
-                    yield stream.decompress(pending, _INFLATE_STEP)
-                    pending = stream.unconsumed_tail
-            while not stream.eof and (piece := stream.decompress(b"", _INFLATE_STEP)):
-                yield piece
-        except zlib.error as error:
-            raise DamagedCheckpointError(f"a compressed zip member cannot be unpacked: {error}") from error
-
-
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    def _part(self, start: int, size: int) -> Blob:
+        return PartBlob(self.whole, self.start + start, size)
 
 
 def _fill(handle: FileIO, view: memoryview) -> None:
@@ -258,15 +241,3 @@ def _fill(handle: FileIO, view: memoryview) -> None:
         if not count:
             raise DamagedCheckpointError(f"'{handle.name!s}' ends {len(view) - done} bytes too early")
         done += count
-
-
-@contextmanager
-def _os_errors_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file '{path}'") from error
-    except PermissionError as error:
-        raise NotAllowedError(f"'{path}' may not be read: {error.strerror}") from error
-    except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
 """The functions of a pickle that are understood: each is replaced by one of ours that only takes notes.
 
-A constructor gets the arguments as one tuple and returns what stands for the object. None copies what it is given:
-a pickle can pass the same large list a million times.
+A constructor gets the arguments as one tuple and returns what stands for the object. None copies what it is
+given: a pickle can pass the same large list a million times.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _tensor(args: Args) -> object:
     match args:
         case (Storage() as storage, int(offset), shape, strides, *rest):
             dtype = next((value for value in rest if isinstance(value, torch.dtype)), storage.dtype)
-            view = (whole_numbers(strides), offset)
+            view = (whole_numbers(strides), storage.start + offset)
             swap = swap_unit(dtype, foreign=storage.foreign)
             return StridedTensor(storage.blob, dtype, whole_numbers(shape), view, swap)
     raise DamagedCheckpointError("a tensor is described by the wrong arguments")

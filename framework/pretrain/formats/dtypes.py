@@ -30,9 +30,11 @@ STORAGES: dict[str, torch.dtype] = {
 """Torch's storage classes, by qualified name."""
 
 TORCH: dict[str, torch.dtype] = {
-    f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
+    f"torch.{name}": value
+    for name, value in vars(torch).items()
+    if isinstance(value, torch.dtype) and not name.startswith("q")
 }
-"""Torch's types by qualified name, aliases such as `torch.half` included."""
+"""Torch's types by qualified name; aliases such as `torch.half` included, quantised types left out."""
 
 
 def _known(names: dict[str, str]) -> dict[str, torch.dtype]:
@@ -134,7 +136,7 @@ def numpy_dtype(descr: str) -> tuple[torch.dtype, str] | None:
 
 
 def swap_unit(dtype: torch.dtype, *, foreign: bool) -> int:
-    """Return the size of the units to reverse for bytes of the other byte order, or 0 if there is nothing to do.
+    """Return the size of the units to reverse in bytes of the other byte order, 0 if there are none.
 
     Args:
         dtype: Type of the elements.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from framework.pretrain.errors import DamagedCheckpointError, MismatchError
-from framework.pretrain.formats.blob import Blob, FileBlob
+from framework.pretrain.formats.blob import Blob
 
 _MAX_DIMENSIONS = 64
 _MAX_ELEMENTS = 2**60
@@ -47,8 +47,8 @@ class LazyTensor(ABC):
         """Write the values into `out`, converted to its type.
 
         Args:
-            out: A tensor of the same shape. If it is contiguous, on the CPU and of the file's type, the bytes go
-                straight into its memory.
+            out: A tensor of the same shape. If it is contiguous, on the CPU and of the file's type, the
+                bytes go straight into its memory.
 
         Raises:
             MismatchError: `out` has another shape.
@@ -75,7 +75,7 @@ class LazyTensor(ABC):
         return [partial(self.read_into, out)]
 
     def map(self) -> Tensor:
-        """Return the values as a private (copy-on-write) map of the file, or as `read()` where that cannot be."""
+        """Return the values as a private (copy-on-write) map of the file, or `read()` if that cannot be."""
         return self.read()
 
     def __repr__(self) -> str:
@@ -146,15 +146,14 @@ class StridedTensor(LazyTensor):
         return [partial(self._read_flat, flat[i : i + step], i) for i in range(0, self.numel, step)]
 
     def map(self) -> Tensor:
-        """Return a private map of the file where these are plain, aligned bytes of one; see `LazyTensor.map`."""
-        blob, start = self.blob, self.offset * self.dtype.itemsize
-        mappable = isinstance(blob, FileBlob) and not self.swap and self.numel > 0
-        if not mappable or (blob.start + start) % self.dtype.itemsize:  # type: ignore[attr-defined]
+        """Return a private map of the file if it has plain, aligned bytes; see `LazyTensor.map`."""
+        place = self.blob.place
+        if place is None or self.swap or self.numel == 0:
             return self.read()
-        assert isinstance(blob, FileBlob)
-        flat = torch.frombuffer(
-            blob.file.mapping(), dtype=self.dtype, count=self._span(), offset=blob.start + start
-        )
+        file, start = place[0], place[1] + self.offset * self.dtype.itemsize
+        if start % self.dtype.itemsize:
+            return self.read()
+        flat = torch.frombuffer(file.mapping(), dtype=self.dtype, count=self._span(), offset=start)
         return self._strided(flat)
 
     def _read_flat(self, flat: Tensor, start: int) -> None:
@@ -218,18 +217,17 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _check_view(tensor: StridedTensor) -> None:
     """Raise unless the view is one, and lies within its storage."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
-    numbers = (*shape, *strides, offset)
-    if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS or min(numbers) < 0:
+    if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS or min(*shape, *strides, offset, 0) < 0:
         raise DamagedCheckpointError(
             f"no tensor has shape {shape[:8]}, strides {strides[:8]}, offset {offset}"
         )
-    if math.prod(max(n, 1) for n in shape) > _MAX_ELEMENTS or max(strides, default=0) > _MAX_ELEMENTS:
+    if math.prod(n or 1 for n in shape) > _MAX_ELEMENTS or max(strides, default=0) > _MAX_ELEMENTS:
         raise DamagedCheckpointError(f"a tensor claims the shape {list(shape)}")
-    end = offset + (tensor._span() if 0 not in shape else 0)
-    if end * tensor.dtype.itemsize > tensor.blob.size:
+    end = (offset + (tensor._span() if 0 not in shape else 0)) * tensor.dtype.itemsize
+    if end > tensor.blob.size:
         raise DamagedCheckpointError(
-            f"a tensor of shape {list(shape)} and type {tensor.dtype} reaches to byte "
-            f"{end * tensor.dtype.itemsize} of a storage of {tensor.blob.size} bytes"
+            f"a tensor of shape {list(shape)} and type {tensor.dtype} reaches to byte {end} of a storage of "
+            f"{tensor.blob.size} bytes"
         )
 
 
@@ -240,7 +238,4 @@ def _is_plain(out: Tensor) -> bool:
 
 def _bytes_of(flat: Tensor) -> memoryview:
     """Return the memory of a one-dimensional contiguous tensor of any type."""
-    raw = torch.empty(0, dtype=torch.uint8)
-    size = flat.numel() * flat.dtype.itemsize
-    raw.set_(flat.untyped_storage(), flat.storage_offset() * flat.dtype.itemsize, (size,))
-    return memoryview(raw.numpy())
+    return flat.view(torch.uint8).numpy().data

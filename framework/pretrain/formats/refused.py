@@ -1,7 +1,7 @@
 """Names that have no business in a checkpoint: a file that mentions one is refused.
 
-Nothing that a file names is ever called, so this is no line of defence. It is there because whoever wrote such a
-file wanted to run code on the reader's machine, and the reader should hear of it.
+Nothing that a file names is ever called, so this is no line of defence. It is there because whoever wrote
+such a file wanted to run code on the reader's machine, and the reader should hear of it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _MODULES = frozenset(
         "ctypes", "_ctypes", "cffi", "_cffi_backend",
         # network
         "socket", "_socket", "socketserver", "ssl", "webbrowser", "antigravity", "http", "httplib",
-        "urllib.request", "urllib2", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "telnetlib", "poplib",
-        "imaplib", "nntplib", "xmlrpc",
+        "urllib.request", "urllib2", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "telnetlib",
+        "poplib", "imaplib", "nntplib", "xmlrpc",
     }
 )  # fmt: skip
 
 _NAMES_BY_MODULE = {
-    "builtins": "eval exec execfile compile __import__ open file input raw_input breakpoint globals locals setattr "
-    "delattr apply reload",
+    "builtins": "eval exec execfile compile __import__ open file input raw_input breakpoint globals locals "
+    "setattr delattr apply reload",
     "types": "FunctionType LambdaType CodeType MethodType ModuleType",
     "code": "interact InteractiveConsole InteractiveInterpreter",
     "commands": "getoutput getstatusoutput",

@@ -39,12 +39,11 @@ class Pairs(list[object]):
     Nothing is hashed, since a file could choose keys whose hashes collide.
     """
 
-    __slots__ = ("attributes", "source")
+    __slots__ = ("source",)
 
     def __init__(self, source: object = None) -> None:
         super().__init__()
         self.source = source
-        self.attributes: object = None
 
 
 class Stub:
@@ -70,13 +69,17 @@ class Span:
 
 
 class Storage:
-    """Memory that tensors share: its bytes, and as what they were saved (`foreign`: in the other byte order)."""
+    """Memory that tensors share.
 
-    __slots__ = ("blob", "dtype", "foreign")
+    It has a type, may begin at the `start`-th element, and may be in the other (`foreign`) byte order.
+    """
 
-    def __init__(self, blob: Blob, dtype: torch.dtype, *, foreign: bool = False) -> None:
+    __slots__ = ("blob", "dtype", "foreign", "start")
+
+    def __init__(self, blob: Blob, dtype: torch.dtype, start: int = 0, *, foreign: bool = False) -> None:
         self.blob = blob
         self.dtype = dtype
+        self.start = start
         self.foreign = foreign
 
 
@@ -115,6 +118,13 @@ def as_blob(value: object) -> Blob | None:
     if isinstance(value, bytes):
         return MemoryBlob(value)
     return TextBlob(value) if isinstance(value, str) else None
+
+
+def text_items(pairs: object) -> dict[str, object]:
+    """Return the items of a dict (or of an object's state) whose keys are text; none for anything else."""
+    if not isinstance(pairs, Pairs):
+        return {}
+    return {key: value for key, value in zip(pairs[::2], pairs[1::2], strict=True) if isinstance(key, str)}
 
 
 def tensor_of(value: object) -> LazyTensor | None:

@@ -10,9 +10,9 @@ import torch
 
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
 from framework.pretrain.formats.lazy import LazyTensor, StridedTensor
-from framework.pretrain.formats.stubs import Array, Global, Inert, Pairs, Stub, tensor_of
+from framework.pretrain.formats.stubs import Global, Inert, Pairs, Stub, tensor_of
 
-Node: TypeAlias = "LazyTensor | Inert | None | bool | int | float | str | list[object] | Mapping[str, Node]"
+Node: TypeAlias = "LazyTensor | Inert | bool | int | float | str | list[object] | Mapping[str, Node] | None"
 
 MAX_DEPTH = 100
 MAX_NODES = 4_000_000
@@ -39,16 +39,16 @@ class Contents(NamedTuple):
 def tree_of(root: object) -> dict[str, Node]:
     """Return the nested dicts that the object of a pickle amounts to.
 
-    Dicts, and objects of subclasses of dict, become dicts with text keys. A pickled module becomes the dict of its
-    parameters, buffers and submodules. Lists become dicts by index, and objects dicts by attribute, where there are
-    tensors in them; otherwise they are leaves.
+    Dicts, and objects of subclasses of dict, become dicts with text keys. A pickled module becomes the dict
+    of its parameters, buffers and submodules. Lists become dicts by index, and objects dicts by attribute,
+    where there are tensors in them; otherwise they are leaves.
 
     Args:
         root: What a `Machine` returned.
 
     Raises:
-        DamagedCheckpointError: It is nested, or refers to itself, beyond all measure; or its tensors share so much
-            storage that they would fill many times the memory that the file has bytes.
+        DamagedCheckpointError: It is nested beyond all measure, or its tensors share so much storage that
+            they would fill many times as much memory as the file has bytes.
         CheckpointError: It is no container.
     """
     walk = _Walk()
@@ -124,7 +124,7 @@ class _Walk:
         return {str(i): node for i, node in enumerate(nodes)} if self._met > before else list(nodes)
 
     def _object(self, stub: Stub, depth: int) -> Node:
-        """Return the dict of a module, of a subclass of dict, or of an object with tensors; or an inert leaf."""
+        """Return the dict of a module, a subclass of dict, or an object with tensors; or an inert leaf."""
         state = stub.state if isinstance(stub.state, Pairs) else Pairs()
         attributes = {key: value for key, value in self._items(state) if isinstance(key, str)}
         if all(isinstance(attributes.get(part), (Pairs, Stub)) for part in _MODULE_PARTS):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from framework.pretrain.errors import DamagedCheckpointError
-from framework.pretrain.formats.blob import Blob, DeflatedBlob
+from framework.pretrain.formats.blob import Blob
+from framework.pretrain.formats.deflated import DeflatedBlob
 
 _END = struct.Struct("<4s4H2LH")
 _END_64_LOCATOR = struct.Struct("<4sLQL")
@@ -40,15 +42,21 @@ class Member(NamedTuple):
     limit: int = 0
 
 
-def read_directory(archive: Blob) -> dict[str, Member]:
-    """Return the members of a zip archive by name.
+def read_zip(archive: Blob) -> dict[str, Blob]:
+    """Return the members of a zip archive by name, unread.
 
     Args:
         archive: All of it.
 
     Raises:
-        DamagedCheckpointError: It is truncated, or members overlap, have the same name, or reach outside of it.
+        DamagedCheckpointError: It is truncated, members overlap or share a name, or the directory is false.
     """
+    members = _read_directory(archive)
+    headers = archive.read_each([member.start for member in members], _LOCAL.size)
+    return {m.name: _open_member(archive, m, header) for m, header in zip(members, headers, strict=True)}
+
+
+def _read_directory(archive: Blob) -> list[Member]:
     count, start, size = _find_directory(archive)
     data = archive.read(start, size)
     members: dict[str, Member] = {}
@@ -61,24 +69,12 @@ def read_directory(archive: Blob) -> dict[str, Member]:
     return _with_limits(members, start)
 
 
-def open_member(archive: Blob, member: Member) -> Blob:
-    """Return the bytes of a member, unread.
-
-    Args:
-        archive: The whole archive.
-        member: From its directory.
-
-    Raises:
-        DamagedCheckpointError: Its local header says something else than the directory.
-    """
-    header = archive.read(member.start, _LOCAL.size)
+def _open_member(archive: Blob, member: Member, header: bytes) -> Blob:
     signature, _, flags, method, _, _, _, packed, _, name_size, extra_size = _LOCAL.unpack(header)
     lies = packed not in (member.packed, _32) and not flags & 8
-    if signature != b"PK\3\4" or method != member.method or lies:
-        raise DamagedCheckpointError(f"the zip archive contradicts itself about member {member.name!r}")
     start = member.start + _LOCAL.size + name_size + extra_size
-    if start + member.packed > member.limit:
-        raise DamagedCheckpointError(f"member {member.name!r} of the zip archive reaches into the next one")
+    if signature != b"PK\3\4" or method != member.method or lies or start + member.packed > member.limit:
+        raise DamagedCheckpointError(f"the zip archive contradicts itself about member {member.name!r}")
     data = archive.part(start, member.packed)
     return data if method == _STORED else DeflatedBlob(data, member.size, member.crc)
 
@@ -154,7 +150,7 @@ def _sizes_64(extra: bytes, sizes: tuple[int, int, int]) -> tuple[int, ...]:
     return sizes
 
 
-def _with_limits(members: dict[str, Member], directory: int) -> dict[str, Member]:
+def _with_limits(members: Mapping[str, Member], directory: int) -> list[Member]:
     """Note where each member must end, and raise if two overlap."""
     limit = directory
     limited = {}
@@ -165,4 +161,4 @@ def _with_limits(members: dict[str, Member], directory: int) -> dict[str, Member
             )
         limited[member.name] = member._replace(limit=limit)
         limit = member.start
-    return {name: limited[name] for name in members}
+    return [limited[name] for name in members]

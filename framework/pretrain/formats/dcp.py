@@ -1,0 +1,246 @@
+"""Folders of torch.distributed.checkpoint: a pickle `.metadata`, and files with the chunks of the tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
+from framework.pretrain.formats.blob import Blob, FileBlob
+from framework.pretrain.formats.file import File, file_beside
+from framework.pretrain.formats.globals import Names
+from framework.pretrain.formats.lazy import LazyTensor
+from framework.pretrain.formats.stubs import Inert, Pairs, Stub, text_items, whole_numbers
+from framework.pretrain.formats.torch_zip import read_torch_zip
+from framework.pretrain.formats.tree import Contents, Node
+from framework.pretrain.formats.unpickle import unpickle
+from framework.pretrain.formats.zip_directory import read_zip
+
+METADATA = ".metadata"
+_MAX_CELLS = 1_000_000
+
+Index = tuple[str, tuple[int, ...] | None]
+
+
+def read_distributed(metadata: FileBlob) -> Contents:
+    """Return the tensors of a checkpoint of torch.distributed.checkpoint, under its own flattened names.
+
+    Args:
+        metadata: The file `.metadata`; the others lie beside it.
+
+    Raises:
+        CheckpointError: See `open_checkpoint`. What a chunk itself says is checked when it is read.
+    """
+    names = Names()
+    root, _ = unpickle(metadata, names)
+    names.check()
+    fields = text_items(_state(root, "Metadata"))
+    places = _Places(metadata.file.path.parent, fields.get("storage_data"))
+    tree: dict[str, Node] = {}
+    for name, entry in text_items(fields.get("state_dict_metadata")).items():
+        tensor = _state(entry, "TensorStorageMetadata", optional=True)
+        tree[name] = _tensor(name, text_items(tensor), places) if tensor is not None else Inert("object")
+    _check_sizes(tree, places)
+    return Contents("torch.distributed.checkpoint", tree)
+
+
+class Chunk:
+    """A block of a tensor: where it belongs, and the torch file within a file that holds it."""
+
+    def __init__(self, offsets: tuple[int, ...], shape: tuple[int, ...], blob: Blob) -> None:
+        """Name the block.
+
+        Args:
+            offsets: Its first index in each dimension.
+            shape: Its size in each dimension.
+            blob: Bytes written by `torch.save`.
+        """
+        self.offsets = offsets
+        self.shape = shape
+        self.blob = blob
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        """The block as an index."""
+        return tuple(slice(start, start + size) for start, size in zip(self.offsets, self.shape, strict=True))
+
+    @cached_property
+    def tensor(self) -> LazyTensor:
+        """The values.
+
+        Raises:
+            DamagedCheckpointError: There is something else in that place.
+        """
+        tensor = read_torch_zip(read_zip(self.blob)).tree.get("tensor")
+        if not isinstance(tensor, LazyTensor) or tensor.shape != self.shape:
+            raise DamagedCheckpointError(
+                f"a chunk is not the tensor of shape {list(self.shape)} that is announced"
+            )
+        return tensor
+
+
+class ChunkedTensor(LazyTensor):
+    """A tensor in blocks, such as several processes write it."""
+
+    def __init__(
+        self, key: Hashable, dtype: torch.dtype, shape: tuple[int, ...], chunks: list[Chunk]
+    ) -> None:
+        """Put it together.
+
+        Args:
+            key: File and name, its identity.
+            dtype: Of the elements.
+            shape: Of the whole.
+            chunks: Blocks which together are the whole.
+
+        Raises:
+            DamagedCheckpointError: They are not.
+        """
+        self.dtype = dtype
+        self.shape = shape
+        self.chunks = [chunk for chunk in chunks if 0 not in chunk.shape]
+        self._key = key
+        _check_tiling(self)
+
+    @property
+    def identity(self) -> Hashable:
+        """File and name."""
+        return self._key
+
+    def read_into(self, out: Tensor) -> None:
+        """Read each block into its place; see `LazyTensor.read_into`."""
+        self._check_shape(out)
+        for chunk in self.chunks:
+            self._values(chunk).read_into(out.detach()[chunk.region])
+
+    def pieces(self, out: Tensor, piece_bytes: int) -> list[Callable[[], None]]:
+        """Split each block; see `LazyTensor.pieces`."""
+        self._check_shape(out)
+        return [
+            piece
+            for chunk in self.chunks
+            for piece in self._values(chunk).pieces(out.detach()[chunk.region], piece_bytes)
+        ]
+
+    def map(self) -> Tensor:
+        """Map the file if there is only one block; see `LazyTensor.map`."""
+        return self._values(self.chunks[0]).map() if len(self.chunks) == 1 else self.read()
+
+    def _values(self, chunk: Chunk) -> LazyTensor:
+        if chunk.tensor.dtype != self.dtype:
+            raise DamagedCheckpointError(
+                f"a chunk is of type {chunk.tensor.dtype}, announced as {self.dtype}"
+            )
+        return chunk.tensor
+
+
+class _Places:
+    """Where the chunks are: (name, offsets) -> a range of a file."""
+
+    def __init__(self, folder: Path, storage_data: object) -> None:
+        self.files: dict[str, FileBlob] = {}
+        self.folder = folder
+        self._places: dict[Index, dict[str, object]] = {}
+        pairs = storage_data if isinstance(storage_data, Pairs) else Pairs()
+        for index, info in zip(pairs[::2], pairs[1::2], strict=True):
+            fields = text_items(_state(index, "MetadataIndex"))
+            name, offset = fields.get("fqn"), fields.get("offset")
+            if isinstance(name, str):
+                key = name, None if offset is None else whole_numbers(offset)
+                self._places[key] = text_items(_state(info, "_StorageInfo"))
+
+    def find(self, name: str, offsets: tuple[int, ...]) -> Blob:
+        """Return the bytes of a chunk."""
+        match self._places.get((name, offsets)):
+            case {"transform_descriptors": list()}:
+                raise CheckpointError(f"tensor '{name}' is stored through an extension (compressed, perhaps)")
+            case {"relative_path": str(path), "offset": int(start), "length": int(length)}:
+                if path not in self.files:
+                    self.files[path] = FileBlob(File(file_beside(self.folder, path)))
+                return self.files[path].part(start, length)
+        raise DamagedCheckpointError(f"the metadata does not say where tensor '{name}' is")
+
+
+def _state(value: object, cls: str, *, optional: bool = False) -> object:
+    """Return the state of an object of that class of torch.distributed.checkpoint."""
+    if (
+        isinstance(value, Stub)
+        and value.name.startswith("torch.distributed.")
+        and value.name.endswith(f".{cls}")
+    ):
+        return value.state
+    if optional:
+        return None
+    raise DamagedCheckpointError(f"the metadata lacks a {cls}")
+
+
+def _tensor(name: str, fields: dict[str, object], places: _Places) -> LazyTensor | Inert:
+    properties = _state(fields.get("properties"), "TensorProperties")
+    dtype = (
+        properties[0] if isinstance(properties, tuple) and properties else text_items(properties).get("dtype")
+    )
+    chunks = fields.get("chunks")
+    if not isinstance(dtype, torch.dtype) or not isinstance(chunks, list):
+        return Inert("torch.Tensor")
+    return ChunkedTensor(
+        (places.folder, name), dtype, whole_numbers(fields.get("size")), list(_chunks(name, chunks, places))
+    )
+
+
+def _chunks(name: str, chunks: list[object], places: _Places) -> Iterator[Chunk]:
+    for chunk in chunks:
+        fields = text_items(_state(chunk, "ChunkStorageMetadata"))
+        offsets, shape = whole_numbers(fields.get("offsets")), whole_numbers(fields.get("sizes"))
+        yield Chunk(offsets, shape, places.find(name, offsets))
+
+
+def _check_tiling(tensor: ChunkedTensor) -> None:
+    """Raise unless the blocks lie within the tensor, do not overlap, and leave nothing out."""
+    shape = tensor.shape
+    if min(shape, default=0) < 0 or math.prod(size or 1 for size in shape) >= 1 << 60:
+        raise DamagedCheckpointError(f"a tensor claims the shape {list(shape)}")
+    for chunk in tensor.chunks:
+        inside = len(chunk.offsets) == len(chunk.shape) == len(shape) and all(
+            start >= 0 and size > 0 and start + size <= total
+            for start, size, total in zip(chunk.offsets, chunk.shape, shape, strict=True)
+        )
+        if not inside:
+            raise DamagedCheckpointError(
+                f"a chunk at {chunk.offsets} lies outside of its tensor of shape {list(shape)}"
+            )
+    if 0 not in shape and not _tiles(tensor):
+        raise DamagedCheckpointError(
+            f"the chunks of a tensor of shape {list(shape)} overlap, or do not fill it"
+        )
+
+
+def _tiles(tensor: ChunkedTensor) -> bool:
+    """Whether the blocks fill the tensor exactly, counted on the grid that their edges draw."""
+    edges = [
+        sorted({edge for chunk in tensor.chunks for edge in (chunk.region[i].start, chunk.region[i].stop)})
+        for i in range(len(tensor.shape))
+    ]
+    if any(edge[:1] != [0] or edge[-1] != size for edge, size in zip(edges, tensor.shape, strict=True)):
+        return False
+    cells = [len(edge) - 1 for edge in edges]
+    if not tensor.chunks or math.prod(cells) > _MAX_CELLS:
+        return False
+    filled = np.zeros(cells, dtype=np.int32)
+    for chunk in tensor.chunks:
+        filled[
+            tuple(slice(e.index(r.start), e.index(r.stop)) for e, r in zip(edges, chunk.region, strict=True))
+        ] += 1
+    return bool((filled == 1).all())
+
+
+def _check_sizes(tree: dict[str, Node], places: _Places) -> None:
+    wanted = sum(node.nbytes for node in tree.values() if isinstance(node, LazyTensor))
+    stored = sum(file.size for file in places.files.values())
+    if wanted > stored:
+        raise DamagedCheckpointError(f"{wanted:,} bytes of tensors are announced, the files have {stored:,}")
