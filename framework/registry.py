@@ -178,7 +178,7 @@ def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
     """Take the `pretrain` field, or mmengine's spelling of it, out of `arguments`."""
     pretrain = arguments.pop("pretrain", None)
     init_cfg = arguments.get("init_cfg")
-    inits = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    inits: list[Any] = init_cfg if isinstance(init_cfg, list) else [init_cfg]
     pretrained = [init for init in inits if _is_pretrained_init(init)]
     if not pretrained or "checkpoint" not in pretrained[0]:
         return pretrain
@@ -186,7 +186,7 @@ def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
         raise ConfigError(f"{path}: both `pretrain` and `init_cfg` name weights. Keep one of them")
     rest = [init for init in inits if init is not pretrained[0]]
     arguments["init_cfg"] = rest or None
-    if arguments["init_cfg"] is None and "init_cfg" not in _parameters(target):
+    if not rest and "init_cfg" not in _parameters(target):
         del arguments["init_cfg"]
     return {
         "path": pretrained[0]["checkpoint"],
@@ -214,7 +214,7 @@ def _construct(target: Any, arguments: dict[str, Any], path: str) -> Any:
     token = _PARTS.set(parts)
     try:
         if inspect.isclass(target) and issubclass(target, ManagerMixin):
-            return target.get_instance(**arguments)
+            return target.get_instance(**arguments)  # type: ignore[attr-defined]
         return target(**arguments)
     finally:
         _PARTS.reset(token)

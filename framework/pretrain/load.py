@@ -120,7 +120,8 @@ class _GuardedInit:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with protect_loaded(self._module):
-            return type(self._module).init_weights(self._module, *args, **kwargs)  # type: ignore[operator]
+            method: Any = getattr(type(self._module), "init_weights")  # noqa: B009  a Module may have none
+            return method(self._module, *args, **kwargs)
 
 
 def _loaded(module: nn.Module) -> dict[str, Tensor]:

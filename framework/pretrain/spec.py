@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from framework.errors import did_you_mean
@@ -144,7 +144,7 @@ def _digest(value: Any, where: str) -> str | None:
     raise SpecError(f"{where}: expected 8 to 64 hex digits, got {value!r:.80}")
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "path": _path,
     "sub_level": _part,
     "ignore_keys": _patterns,

@@ -343,7 +343,7 @@ def test_bad_input_gets_a_clear_error(pretrain, error, words, file, tmp_path) ->
 
 
 def test_only_modules_load_weights(file) -> None:
-    with pytest.raises(SpecError, match="only a torch.nn.Module"):
+    with pytest.raises(SpecError, match=r"only a torch.nn.Module"):
         framework.MODELS.build(dict(type=dict, pretrain=str(file)))
 
 
