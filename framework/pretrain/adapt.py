@@ -130,7 +130,7 @@ def apply(adaptation: Adaptation, tensor: Tensor) -> Tensor:
     if adaptation is IDENTITY:
         return tensor
     assert tuple(tensor.shape) == adaptation.source, f"{tuple(tensor.shape)} is not {adaptation.source}"
-    values = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+    values = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
     result = _TABLE[adaptation.kind][1](adaptation, values).to(tensor.dtype)
     assert tuple(result.shape) == adaptation.target, f"{tuple(result.shape)} is not {adaptation.target}"
     return result.contiguous()
@@ -205,8 +205,6 @@ def _decide_table(request: Adaptation, source_rows: int, target_rows: int) -> Ad
     source = target and _resolve(request, source_rows, request.source_layout, target)
     if source is None or target is None or len(source.grid or ()) != len(target.grid or ()):
         return None
-    if request.source == request.target and source == target:
-        return IDENTITY
     note = _table_note(request, source, target)
     return replace(request, note=note, source_layout=source, target_layout=target)
 

@@ -128,6 +128,11 @@ def test_equal_count_is_another_grid_only_where_both_are_known(known):
     assert not torch.equal(apply(decision, source), source)
 
 
+def test_a_grid_that_is_not_known_is_the_models_where_the_count_allows():
+    decision = decide("pos_embed", (1, 17, 3), (1, 16, 3), target_layout=TokenLayout((2, 8), 0))
+    assert decision.note == "2x8 + 1 -> 2x8 + 0 tokens, 1 prefix row dropped"
+
+
 def test_equal_count_with_another_prefix():
     source = table((4, 4), 1)
     layouts = {"source_layout": TokenLayout((4, 4), 1), "target_layout": TokenLayout(None, 2)}
@@ -219,6 +224,8 @@ def test_pos_maps(order):
     torch.testing.assert_close(result, expected.contiguous())
     assert decide("pos_embed", (1, 3, 4, 5), (1, 3, 6, 5)) is None  # 3 or 5 may be the channels
     assert decide("pos_embed", (1, 3, 4, 5), (1, 4, 6, 6)) is None
+    assert decide("pos_embed", (2, 3, 4, 5), (2, 3, 6, 6)) is None
+    assert decide("pos_embed", (1, 3, 4, 5), (1, 3, 4, 5)) is IDENTITY
 
 
 # relative position bias
@@ -401,6 +408,7 @@ def test_other_heads_are_not_adapted(source, target):
 CASES = [
     ("pos_embed", (1, 17, 4), (1, 26, 4)),
     ("pos_embed", (1, 17, 4), (1, 16, 4)),
+    ("pos_embed", (1, 3, 4, 5), (1, 3, 6, 7)),
     ("rel_pos_bias", (25, 4), (49, 4)),
     ("patch_embed", (4, 3, 4, 4), (4, 3, 6, 6)),
     ("input_conv", (4, 3, 4, 4), (4, 4, 4, 4)),
@@ -416,6 +424,11 @@ def test_half_precision_is_computed_in_float32(kind, source, target, dtype):
     wide = torch.float64 if dtype is torch.float64 else torch.float32
     assert result.dtype == dtype
     assert torch.equal(result, adapted(kind, tensor.to(wide), target).to(dtype))
+
+
+def test_double_stays_double():
+    tensor = torch.full((1, 16, 2), 1 / 3, dtype=torch.float64)
+    assert (adapted("pos_embed", tensor, (1, 25, 2)) - 1 / 3).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("kind, source, target", CASES)
