@@ -1,0 +1,35 @@
+"""Training and testing from a config, on mmengine's Runner."""
+
+from framework.engine.checkpoint import read_checkpoint, save_checkpoint
+from framework.engine.checkpoint_hook import CheckpointHook
+from framework.engine.config import load_config
+from framework.engine.logger_hook import LoggerHook
+from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
+from framework.engine.optim import AmpOptimWrapper
+from framework.engine.param_groups import (
+    DefaultOptimWrapperConstructor,
+    LearningRateDecayOptimWrapperConstructor,
+)
+from framework.engine.run import Options, test, train
+from framework.engine.runner import Runner
+from framework.engine.seed_hook import SeedHook
+
+__all__ = [
+    "AmpOptimWrapper",
+    "CheckpointHook",
+    "DefaultOptimWrapperConstructor",
+    "EpochBasedTrainLoop",
+    "IterBasedTrainLoop",
+    "LearningRateDecayOptimWrapperConstructor",
+    "LoggerHook",
+    "Options",
+    "Runner",
+    "SeedHook",
+    "TestLoop",
+    "ValLoop",
+    "load_config",
+    "read_checkpoint",
+    "save_checkpoint",
+    "test",
+    "train",
+]

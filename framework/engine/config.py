@@ -1,0 +1,95 @@
+"""Reading a config file, and the changes that the command line makes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+from framework.errors import ConfigError, did_you_mean, nearest
+
+SUFFIXES = (".py", ".yaml", ".yml", ".json")
+
+#: What a config may hold at its top.
+FIELDS = (
+    *("model", "data_preprocessor", "work_dir", "experiment_name", "default_scope", "custom_imports"),
+    *("train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator", "test_evaluator"),
+    *("train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
+    *("default_hooks", "custom_hooks", "env_cfg", "log_level", "log_processor", "visualizer"),
+    *("load_from", "resume", "launcher", "randomness", "compile", "sync_bn", "find_unused_parameters"),
+    *("model_wrapper_cfg", "activation_checkpointing", "efficient_conv_bn_eval"),
+)
+
+
+def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file with all that it inherits.
+
+    A `.py` config is a program and is run. A `.yaml` or `.json` config is data: nothing in it is run.
+
+    Args:
+        path: The file.
+        changes: Dotted names and new values, such as `{'model.pretrain': 'weights.pth'}`. A name may be new
+            (as `pretrain` mostly is), except for its first part.
+
+    Raises:
+        ConfigError: No such file, not a config, no `model` in it, or a change to a field that no config has.
+    """
+    file = find_config(path)
+    check_yaml(file)
+    config = Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
+    for name in changes or {}:
+        _check_name(name, config)
+    config.merge_from_dict(dict(changes or {}))
+    if config.get("model") is None:
+        raise ConfigError(f"The config {file} has no `model`. It has: {', '.join(config) or 'nothing'}")
+    return config
+
+
+def find_config(path: str | Path) -> Path:
+    """Return the absolute path of a config file, or raise an error that names its neighbours."""
+    file = Path(path).expanduser().absolute()
+    if file.suffix not in SUFFIXES:
+        raise ConfigError(f"{file} is no config: the suffixes of configs are {', '.join(SUFFIXES)}")
+    if file.is_file():
+        return file
+    folder = next(parent for parent in file.parents if parent.is_dir())
+    there = {str(near.relative_to(folder)): near for near in folder.glob("**/*") if near.suffix in SUFFIXES}
+    close = nearest(str(file.relative_to(folder)), there) or nearest(file.name, there)
+    hint = f": did you mean {', '.join(str(there[name]) for name in close)}?" if close else ""
+    raise ConfigError(f"There is no config {file}{hint}")
+
+
+def check_yaml(file: Path) -> None:
+    """Refuse a YAML file, or a YAML file that it inherits, with tags that would create Python objects.
+
+    mmengine reads YAML with a loader that runs what such tags name.
+
+    Raises:
+        ConfigError: Such a tag, or text that is not YAML.
+    """
+    if file.suffix not in (".yaml", ".yml"):
+        return
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not a plain YAML config: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{file} must hold names and values, got {type(values).__name__}")
+    bases = values.get("_base_", [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        check_yaml(find_config(file.parent / base))
+
+
+def _has_base(file: Path) -> bool:
+    return file.suffix == ".py" and "read_base" not in file.read_text(encoding="utf-8")
+
+
+def _check_name(name: str, config: Mapping[str, Any]) -> None:
+    first = name.split(".", 1)[0]
+    known = {*FIELDS, *config}
+    if first not in known:
+        hint = did_you_mean(first, known) or f". Known are: {', '.join(sorted(known))}"
+        raise ConfigError(f"No config has a field '{first}', as in {name}{hint}")

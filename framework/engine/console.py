@@ -1,0 +1,104 @@
+"""What the terminal shows of the log: short lines around a progress bar. The log file has everything."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+#: Longer messages are cut on the console.
+MAX_LINES = 24
+
+#: `logger.info(message, extra=DETAIL)`: not for a terminal that shows a progress bar.
+DETAIL = {"detail": True}
+
+
+class ConsoleHandler(logging.Handler):
+    """Print log records above the progress bar, if there is one.
+
+    Args:
+        formatter: How a record becomes text.
+        level: Records below it are left out.
+    """
+
+    def __init__(self, formatter: logging.Formatter | None, level: int) -> None:
+        super().__init__(level)
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record, cut to `MAX_LINES`; details only where no bar shows them."""
+        if getattr(record, "detail", False) and on_terminal():
+            return
+        lines = self.format(record).split("\n")
+        if len(lines) > MAX_LINES:
+            lines = [*lines[:1], f"    ... {len(lines) - 1} more lines in the log file"]
+        tqdm.write("\n".join(lines), file=sys.stdout)
+
+
+def on_terminal() -> bool:
+    """Tell whether someone watches: both output and errors go to a terminal."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+class _Forwarder(logging.Handler):
+    def __init__(self, target: logging.Logger) -> None:
+        super().__init__()
+        self.target = target
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= self.target.level:
+            self.target.handle(record)
+
+
+@contextmanager
+def package_log_to(target: logging.Logger, package: str = "framework") -> Iterator[None]:
+    """Send what the package logs, such as the load report, to the logger of a run."""
+    source = logging.getLogger(package)
+    level, propagate = source.level, source.propagate
+    forwarder = _Forwarder(target)
+    source.addHandler(forwarder)
+    source.setLevel(logging.INFO)
+    source.propagate = False
+    try:
+        yield
+    finally:
+        source.removeHandler(forwarder)
+        source.setLevel(level)
+        source.propagate = propagate
+
+
+class ProgressBar:
+    """A bar with the time left, shown on a terminal only.
+
+    Args:
+        total: Number of iterations.
+        done: Iterations that are done already.
+        name: What goes on, at the left of the bar.
+        keep: Whether the bar stays when it is closed.
+    """
+
+    def __init__(self, total: int, done: int, name: str, *, keep: bool = True) -> None:
+        self.bar = tqdm(
+            total=total, initial=done, desc=name, leave=keep, dynamic_ncols=True, disable=not on_terminal()
+        )
+
+    def advance(self, name: str, values: dict[str, Any]) -> None:
+        """Count one iteration.
+
+        Args:
+            name: What goes on.
+            values: Numbers to show at the right.
+        """
+        if self.bar.disable:
+            return
+        self.bar.set_description_str(name, refresh=False)
+        self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()}, refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        """End the bar."""
+        self.bar.close()

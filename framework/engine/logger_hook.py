@@ -1,0 +1,116 @@
+"""Log lines, curves and the progress bar of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from framework.engine.console import DETAIL, ProgressBar
+from framework.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LoggerHook(Hook):
+    """Write losses, learning rate, times and metrics to the log and to the visualiser's backends.
+
+    On a terminal a progress bar shows the latest losses, the learning rate and the time left, and the lines
+    of single iterations go to the log file only; elsewhere these are printed, too.
+
+    Args:
+        interval: Iterations between two lines.
+        ignore_last: Whether the last iterations of an epoch, if fewer than `interval`, get no line.
+        log_metric_by_epoch: Whether the curves of metrics are over epochs instead of iterations.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(
+        self, interval: int = 10, ignore_last: bool = True, log_metric_by_epoch: bool = True
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f"LoggerHook: interval must be at least 1, got {interval}")
+        self.interval = interval
+        self.ignore_last = ignore_last
+        self.log_metric_by_epoch = log_metric_by_epoch
+        self.bars: list[ProgressBar] = []
+
+    def before_train(self, runner: Any) -> None:
+        """Open the bar of the whole training."""
+        self.bars.append(ProgressBar(runner.max_iters, runner.iter, "train"))
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Move the bar; log a line if it is time."""
+        self.bars[-1].advance(self._position(runner), _latest(runner.message_hub))
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        short = len(runner.train_dataloader) <= self.interval
+        if self.every_n_inner_iters(batch_idx, self.interval) or (last and (short or not self.ignore_last)):
+            values, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
+            runner.logger.info(line, extra=DETAIL)
+            runner.visualizer.add_scalars(values, step=runner.iter + 1)
+
+    def after_train(self, runner: Any) -> None:
+        """Close the bar."""
+        self.bars.pop().close()
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Open the bar of the validation."""
+        self.bars.append(ProgressBar(len(runner.val_dataloader), 0, "val", keep=False))
+
+    def after_val_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Move the bar; log a line if it is time."""
+        self._after_eval_iter(runner, batch_idx, "val")
+
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Log the metrics."""
+        self.bars.pop().close()
+        values, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
+        runner.logger.info(line)
+        training = runner.is_training
+        step = (runner.epoch if self.log_metric_by_epoch else runner.iter) if training else 0
+        runner.visualizer.add_scalars(values, step=step)
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Open the bar of the test."""
+        self.bars.append(ProgressBar(len(runner.test_dataloader), 0, "test", keep=False))
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Move the bar; log a line if it is time."""
+        self._after_eval_iter(runner, batch_idx, "test")
+
+    def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Log the metrics and write them to `test.json` in the log folder."""
+        self.bars.pop().close()
+        _, line = runner.log_processor.get_log_after_epoch(runner, len(runner.test_dataloader), "test")
+        runner.logger.info(line)
+        if is_main_process():
+            Path(runner.log_dir, "test.json").write_text(json.dumps(dict(metrics or {})), encoding="utf-8")
+
+    def _after_eval_iter(self, runner: Any, batch_idx: int, mode: str) -> None:
+        self.bars[-1].advance(mode, {})
+        if self.every_n_inner_iters(batch_idx, self.interval):
+            _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
+            runner.logger.info(line, extra=DETAIL)
+
+    def _position(self, runner: Any) -> str:
+        return f"epoch {runner.epoch + 1}/{runner.max_epochs}" if runner.max_epochs > 1 else "train"
+
+
+def _latest(hub: Any) -> dict[str, float]:
+    """Return the latest losses and the learning rate."""
+    names = [
+        name
+        for name in hub.log_scalars
+        if name.startswith("train/") and ("loss" in name or name == "train/lr")
+    ]
+    return {name.removeprefix("train/"): hub.get_scalar(name).current() for name in names}

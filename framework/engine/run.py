@@ -1,0 +1,140 @@
+"""Training and testing, from a config file to the final metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from framework.apis.model import without_pretrain
+from framework.engine.checkpoint import read_checkpoint
+from framework.engine.config import load_config
+from framework.engine.runner import Runner, last_checkpoint
+from framework.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller sets besides the config.
+
+    Attributes:
+        work_dir: Folder of checkpoints and logs. Default: the config's, or `work_dirs/<name of the config>`.
+        changes: Dotted names of the config and new values.
+        resume: True: go on with the last checkpoint of the work dir, if there is one; a path: with that one.
+        amp: Whether to train in mixed precision.
+        seed: Seed of the run.
+        launcher: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+    """
+
+    work_dir: str | Path | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool | str | Path = False
+    amp: bool = False
+    seed: int | None = None
+    launcher: str = "none"
+
+
+def train(config: str | Path, options: Options | None = None) -> dict[str, float]:
+    """Train a model, then test it if the config says how.
+
+    Args:
+        config: A config file.
+        options: What to change.
+
+    Returns:
+        The metrics of the test, or {} without one.
+
+    Raises:
+        ConfigError: The config or a change to it is wrong.
+        PretrainError: Weights or checkpoint cannot be had, or do not fit.
+    """
+    options = options or Options()
+    cfg = _prepared(config, options)
+    if cfg.get("train_cfg") is None:
+        raise ConfigError(f"{config} has no train_cfg, so it cannot be trained with")
+    if options.amp:
+        _set_amp(cfg)
+    _set_resume(cfg, options)
+    runner = Runner.from_cfg(cfg)
+    try:
+        runner.train()
+        return runner.test() if cfg.get("test_cfg") is not None else {}
+    finally:
+        runner.close()
+
+
+def test(config: str | Path, checkpoint: str | Path, options: Options | None = None) -> dict[str, float]:
+    """Test a model.
+
+    Args:
+        config: A config file.
+        checkpoint: Weights for the whole model, in any form that `pretrain` takes.
+        options: What to change.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        ConfigError: The config or a change to it is wrong.
+        PretrainError: The checkpoint cannot be had, or leaves a parameter of the model without a value.
+    """
+    cfg = _prepared(config, options or Options())
+    if cfg.get("test_cfg") is None:
+        raise ConfigError(f"{config} has no test_cfg, so it cannot be tested with")
+    cfg.model = without_pretrain(cfg.model)
+    cfg.update({"load_from": {"path": str(checkpoint), "min_coverage": 1.0}, "resume": False})
+    runner = Runner.from_cfg(cfg)
+    try:
+        return runner.test()
+    finally:
+        runner.close()
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """Return the test metrics in one line, such as 'test accuracy: 0.9870 (top-5: 0.9990)'."""
+    if not metrics:
+        return "no test: the config has no test_cfg"
+    names = {name: name.replace("accuracy/top", "top-") for name in metrics}
+    values = [f"{names[name]}: {value:.4f}" for name, value in metrics.items()]
+    if next(iter(metrics)) != "accuracy/top1":
+        return f"test {', '.join(values)}"
+    others = f" ({', '.join(values[1:])})" if len(values) > 1 else ""
+    return f"test accuracy: {metrics['accuracy/top1']:.4f}{others}"
+
+
+def _prepared(config: str | Path, options: Options) -> Config:
+    cfg = load_config(config, options.changes)
+    cfg.launcher = options.launcher
+    if options.work_dir is not None:
+        cfg.work_dir = str(options.work_dir)
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs", Path(config).stem))
+    if options.seed is not None:
+        cfg.randomness = {**cfg.get("randomness", {}), "seed": options.seed}
+    return cfg
+
+
+def _set_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise ConfigError(f"Mixed precision replaces OptimWrapper, but optim_wrapper.type is {kind}")
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+
+
+def _set_resume(cfg: Config, options: Options) -> None:
+    """Say what to resume. Weights that it overwrites are not fetched, and its seed is kept."""
+    if options.resume:
+        cfg.resume = True
+        cfg.load_from = None if options.resume is True else str(options.resume)
+    if not cfg.get("resume"):
+        return
+    path = cfg.get("load_from") or last_checkpoint(cfg.work_dir)
+    if path is None:
+        return
+    seed = read_checkpoint(path)["meta"].get("seed")
+    if seed is not None and options.seed is None:
+        cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
+    cfg.model = without_pretrain(cfg.model)

@@ -1,0 +1,363 @@
+"""mmengine's Runner, with our registries, our checkpoints and a readable log."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, is_distributed, is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop
+from mmengine.runner import Runner as _Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+import framework
+from framework.engine import checkpoint as checkpoints
+from framework.engine.console import ConsoleHandler, package_log_to
+from framework.engine.dataloader import build_dataloader
+from framework.registry import (
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    RUNNERS,
+    SCOPE,
+)
+
+#: Hooks of every run, by the name under which `default_hooks` of a config replaces them or (None) drops them.
+DEFAULT_HOOKS = {
+    "runtime_info": {"type": "RuntimeInfoHook"},
+    "timer": {"type": "IterTimerHook"},
+    "sampler_seed": {"type": "SeedHook"},
+    "logger": {"type": "LoggerHook"},
+    "param_scheduler": {"type": "ParamSchedulerHook"},
+    "checkpoint": {"type": "CheckpointHook", "interval": 1},
+}
+
+
+@RUNNERS.register_module()
+class Runner(_Runner):
+    """Trains and tests a model. The arguments are those of `mmengine.runner.Runner`.
+
+    What differs: every part is built by this project's registries, whatever the default scope, so that
+    `pretrain` works at every level of `model`. `load_from` takes whatever `pretrain` takes. Checkpoints hold
+    plain values, are written whole or not at all, and resume together with the random generators. Without a
+    GPU, several processes train through gloo.
+    """
+
+    optim_wrapper: Any
+    param_schedulers: Any
+    _has_loaded: bool
+    _timestamp: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("default_scope", SCOPE)
+        self._hooks_ran = False
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self._close_log()
+            raise
+
+    @classmethod
+    def from_cfg(cls, cfg: Mapping[str, Any]) -> Runner:
+        """Build a runner from a config, which is not changed."""
+        own = copy.deepcopy(cfg)
+        own.setdefault("default_scope", SCOPE)  # type: ignore[attr-defined]
+        return super().from_cfg(own)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the training loop has been built."""
+        return isinstance(self._train_loop, BaseLoop)
+
+    # Building ---------------------------------------------------------------------------------------------
+
+    def build_model(self, model: nn.Module | Mapping[str, Any]) -> nn.Module:
+        """Build the model; what its parts load is logged."""
+        if isinstance(model, nn.Module):
+            return model
+        with package_log_to(self.logger):
+            return MODELS.build(model)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
+        """Build the optimiser and its wrapper for the model."""
+        if not isinstance(optim_wrapper, Mapping) or not isinstance(optim_wrapper.get("optimizer"), Mapping):
+            return super().build_optim_wrapper(optim_wrapper)
+        config = copy.deepcopy(dict(optim_wrapper))
+        constructor = config.pop("constructor", "DefaultOptimWrapperConstructor")
+        paramwise = config.pop("paramwise_cfg", None)
+        config["type"] = _class(OPTIM_WRAPPERS, config.get("type", "OptimWrapper"))
+        config["optimizer"]["type"] = _class(OPTIMIZERS, config["optimizer"].get("type"))
+        build = {"type": constructor, "optim_wrapper_cfg": config, "paramwise_cfg": paramwise}
+        return OPTIM_WRAPPER_CONSTRUCTORS.build(build)(self.model)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader[Any] | Mapping[str, Any], seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader[Any]:
+        """Build a data loader; see `framework.engine.dataloader`."""
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        return build_dataloader(dataloader, seed, diff_rank_seed=diff_rank_seed)
+
+    def build_train_loop(self, loop: BaseLoop | Mapping[str, Any]) -> BaseLoop:
+        """Build the training loop from `dict(by_epoch=..., max_epochs=...)` or a dict with `type`."""
+        if isinstance(loop, BaseLoop):
+            return loop
+        options = dict(loop)
+        by_epoch = options.pop("by_epoch", "max_iters" not in options)
+        options.setdefault("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop")
+        return LOOPS.build(options, default_args={"runner": self, "dataloader": self._train_dataloader})
+
+    def build_val_loop(self, loop: BaseLoop | Mapping[str, Any]) -> BaseLoop:
+        """Build the validation loop."""
+        defaults = {"dataloader": self._val_dataloader, "evaluator": self._val_evaluator}
+        return self._build_eval_loop(loop, "ValLoop", defaults)
+
+    def build_test_loop(self, loop: BaseLoop | Mapping[str, Any]) -> BaseLoop:
+        """Build the test loop."""
+        defaults = {"dataloader": self._test_dataloader, "evaluator": self._test_evaluator}
+        return self._build_eval_loop(loop, "TestLoop", defaults)
+
+    def _build_eval_loop(self, loop: Any, default: str, defaults: dict[str, Any]) -> BaseLoop:
+        if isinstance(loop, BaseLoop):
+            return loop
+        return LOOPS.build({"type": default, **loop}, default_args={"runner": self, **defaults})
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build the evaluator from a metric's dict, a list of them, or `dict(metrics=[...])`."""
+        if isinstance(evaluator, Evaluator):
+            return evaluator
+        metrics = evaluator.get("metrics", evaluator) if isinstance(evaluator, Mapping) else evaluator
+        metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics)
+        return Evaluator([METRICS.build(m) if isinstance(m, Mapping) else m for m in metrics])
+
+    def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
+        """Add a hook, built by `HOOKS` if it is a dict, in the order of the priorities."""
+        if isinstance(hook, Mapping):
+            options = dict(hook)
+            priority = options.pop("priority", None) if priority is None else priority
+            hook = HOOKS.build(options)
+        super().register_hook(hook, priority)
+
+    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Add `DEFAULT_HOOKS`, changed and extended by `hooks`."""
+        for hook in {**DEFAULT_HOOKS, **(hooks or {})}.values():
+            if hook is not None:
+                self.register_hook(hook)
+
+    # Environment ------------------------------------------------------------------------------------------
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Prepare processes and devices; without a GPU the processes of `torchrun` talk through gloo.
+
+        Args:
+            env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU.
+        """
+        if env_cfg.get("num_threads"):
+            torch.set_num_threads(env_cfg["num_threads"])
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+        self._timestamp = _unused(self._timestamp)
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Move the model to its device and, in a distributed run, wrap it."""
+        if not self.distributed and model_wrapper_cfg is None:
+            return revert_sync_batchnorm(model.to(get_device()))
+        if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
+            unused = {"find_unused_parameters": self.cfg.get("find_unused_parameters", False)}
+            model_wrapper_cfg = {"broadcast_buffers": False, **unused, **(model_wrapper_cfg or {})}
+            model_wrapper_cfg["device_ids"] = None
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_logger(
+        self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any
+    ) -> MMLogger:
+        """Make the logger: everything to a file, what is short to the console."""
+        logger = super().build_logger(log_level, log_file, logger_name=SCOPE, **kwargs)
+        stream = next((h for h in logger.handlers if type(h) is logging.StreamHandler), None)
+        if stream is not None:
+            logger.handlers[logger.handlers.index(stream)] = ConsoleHandler(stream.formatter, stream.level)
+        return logger
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Log what is needed to repeat the run."""
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        versions = (
+            f"framework {framework.__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}"
+        )
+        self.logger.info(
+            f"{versions}; {self.world_size} process(es) on {device}, {torch.get_num_threads()} threads, "
+            f"seed {self.seed}; log in {self.log_dir}"
+        )
+        self.logger.info(
+            f"Environment: {dict(env_cfg)}, {self._randomness_cfg}\nConfig:\n{self.cfg.pretty_text}"
+        )
+
+    # Running ----------------------------------------------------------------------------------------------
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks. A test after the training belongs to the same run: no second `before_run`."""
+        if fn_name == "before_run":
+            if self._hooks_ran:
+                return
+            self._hooks_ran = True
+        super().call_hook(fn_name, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """Resume, from `load_from` or else the work dir's last checkpoint; or load its weights."""
+        if self._has_loaded:
+            return
+        self._has_loaded = True
+        if self._resume:
+            path = self._load_from or last_checkpoint(self.work_dir)
+            if path is None:
+                self.logger.info(
+                    f"Nothing to resume in {self.work_dir}: the training starts from the beginning"
+                )
+            else:
+                self.resume(str(path))
+        elif self._load_from is not None:
+            self.load_weights(self._load_from)
+
+    def load_weights(self, pretrain: Any) -> None:
+        """Load weights into the model.
+
+        Args:
+            pretrain: Whatever a `pretrain` field may hold.
+        """
+        from framework.pretrain import load_pretrained
+
+        with package_log_to(self.logger):
+            load_pretrained(self.bare_model, pretrain, where="load_from")
+        self.call_hook("after_load_checkpoint", checkpoint={"state_dict": self.bare_model.state_dict()})
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without a wrapper for several processes."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def resume(
+        self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True
+    ) -> None:
+        """Go on where the run that wrote `filename` stood.
+
+        Args:
+            filename: A checkpoint of this project.
+            resume_optimizer: Whether the optimiser's state is restored, too.
+            resume_param_scheduler: Whether the schedulers' state is restored, too.
+
+        Raises:
+            PretrainError: The file is missing, damaged, or no training checkpoint of this project.
+        """
+        state = checkpoints.read_checkpoint(filename)
+        self.call_hook("after_load_checkpoint", checkpoint=state)
+        self.bare_model.load_state_dict(state["state_dict"])
+        self.train_loop._epoch = state["meta"]["epoch"]
+        self.train_loop._iter = state["meta"]["iter"]
+        checkpoints.restore_message_hub(self.message_hub, state["message_hub"])
+        if resume_optimizer and "optimizer" in state:
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            self.optim_wrapper.load_state_dict(state["optimizer"])
+        if resume_param_scheduler and self.param_schedulers:
+            for scheduler, saved in zip(self._schedulers(), state.get("param_schedulers", ()), strict=False):
+                scheduler.load_state_dict(saved)
+        states = state.get("random", ())
+        if self.rank < len(states):
+            checkpoints.restore_random_state(states[self.rank])
+        self._has_loaded = True
+        self.logger.info(f"Resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
+
+    def _schedulers(self) -> Sequence[Any]:
+        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        if isinstance(self.param_schedulers, Mapping):
+            return [scheduler for group in self.param_schedulers.values() for scheduler in group]
+        return self.param_schedulers
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a checkpoint. Every process must call this.
+
+        Args:
+            out_dir: A folder that exists.
+            filename: Name of the file.
+            save_optimizer: Whether the optimiser's state is part of it.
+            save_param_scheduler: Whether the schedulers' state is part of it.
+            meta: `epoch` and `iter`: how many are done.
+        """
+        random_states = all_gather_object(checkpoints.random_state())
+        if not is_main_process():
+            return
+        state: dict[str, Any] = {
+            "meta": self._meta() | dict(meta or {"epoch": self.epoch, "iter": self.iter}),
+            "state_dict": self.bare_model.state_dict(),
+            "message_hub": checkpoints.message_hub_state(self.message_hub),
+            "random": random_states,
+        }
+        if save_optimizer:
+            state["optimizer"] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers:
+            state["param_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers()]
+        self.call_hook("before_save_checkpoint", checkpoint=state)
+        checkpoints.save_checkpoint(state, Path(out_dir, filename))
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "cfg": self.cfg.pretty_text,
+            "seed": self.seed,
+            "experiment_name": self.experiment_name,
+            "time": time.strftime("%Y%m%d_%H%M%S"),
+            "framework_version": framework.__version__,
+            "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", {}),
+        }
+
+    def close(self) -> None:
+        """Close the visualiser and the log file."""
+        self.visualizer.close()
+        self._close_log()
+
+    def _close_log(self) -> None:
+        for handler in self.logger.handlers if hasattr(self, "logger") else ():
+            handler.close()
+
+
+def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
+    """Return the checkpoint that `last_checkpoint` in a work dir names, or None."""
+    pointer = Path(work_dir, "last_checkpoint")
+    return Path(work_dir, pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+
+
+def _unused(timestamp: str) -> str:
+    """Make the name of a run differ from those of the same second, whose logs it would share."""
+    names = [name for name in MessageHub._instance_dict if timestamp in name]
+    return f"{timestamp}_{len(names)}" if names else timestamp
+
+
+def _class(registry: Any, name: Any) -> Any:
+    """Look a type up before mmengine does, so that the default scope does not matter; it words the errors."""
+    return (registry.get(name) or name) if isinstance(name, str) else name
