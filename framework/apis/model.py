@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def get_model(
     pretrained: bool | str | os.PathLike[str] | Mapping[str, Any] = True,
     *,
     device: str | torch.device = "cpu",
+    url_mapping: tuple[str, str] | None = None,
     **overrides: Any,
 ) -> nn.Module:
     """Build the model of a config, ready for prediction.
@@ -29,6 +31,7 @@ def get_model(
         pretrained: True takes the weights that the config names; False takes none; anything else is a
             `pretrain` value for the whole model, in place of what the config names.
         device: Where the model lives.
+        url_mapping: (regex, replacement) for the addresses of weights, where a mirror has them.
         **overrides: Merged into `model` of the config: `head=dict(num_classes=2)`.
 
     Returns:
@@ -45,6 +48,8 @@ def get_model(
         model = without_pretrain(model)
     if not isinstance(pretrained, bool):
         model["pretrain"] = pretrained
+    if url_mapping is not None:
+        model = _mapped(model, *url_mapping)
     with torch.device(device):
         return MODELS.build(model).eval()
 
@@ -73,6 +78,26 @@ def without_pretrain(part: Any) -> Any:
     if isinstance(part, (list, tuple)):
         return type(part)(without_pretrain(item) for item in part)
     return part
+
+
+def _mapped(part: Any, pattern: str, replacement: str) -> Any:
+    """Copy a model config with the addresses of its weights rewritten."""
+    if isinstance(part, Mapping):
+        return {
+            key: _mapped_field(value, pattern, replacement)
+            if key == "pretrain"
+            else _mapped(value, pattern, replacement)
+            for key, value in part.items()
+        }
+    if isinstance(part, (list, tuple)):
+        return type(part)(_mapped(item, pattern, replacement) for item in part)
+    return part
+
+
+def _mapped_field(field: Any, pattern: str, replacement: str) -> Any:
+    if isinstance(field, Mapping) and "path" in field:
+        return {**field, "path": _mapped_field(field["path"], pattern, replacement)}
+    return re.sub(pattern, replacement, os.fspath(field)) if isinstance(field, (str, os.PathLike)) else field
 
 
 def _model_of(config: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ inverse.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,9 @@ from torch import Tensor
 
 #: What `.*` at the end of a pattern stands for.
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+#: A scheme is looked at in full if it knows as many of this many largest tensors as any other.
+SAMPLE = 16
 
 #: The column whose names are those of our own modules.
 OURS = "timm"
@@ -66,7 +69,6 @@ class Row:
     Attributes:
         names: Column -> its name or operation; a column that is not there does not have the tensor.
         kind: How its shape may be adapted (see `adapt.py`), or None.
-        optional: Whether a file of this scheme often lacks it.
     """
 
     names: Mapping[str, Entry]
@@ -108,7 +110,6 @@ class Table:
         name: The family.
         columns: Scheme -> who writes it.
         rows: The tensors.
-        ignore: Patterns of what files of this family hold besides, and no model here needs (decoders aside).
     """
 
     name: str
@@ -174,7 +175,7 @@ class Reading:
     places: Mapping[str, Place]
 
 
-def read_names(sizes: Mapping[str, int], tables: Iterable[Table]) -> Reading | None:
+def read_names(sizes: Mapping[str, int], tables: Sequence[Table]) -> Reading | None:
     """Find the table, scheme and prefix that cover most of a module.
 
     Args:
@@ -186,23 +187,33 @@ def read_names(sizes: Mapping[str, int], tables: Iterable[Table]) -> Reading | N
     """
     best: Reading | None = None
     best_size = sum(sizes.values()) * 0.1
-    for reading in _readings(sizes, tables):
+    for table, column in _promising(sizes, tables):
+        reading = _read(sizes, table, column)
         size = sum(sizes[key] for key in reading.places)
         if size > best_size:
             best, best_size = reading, size
     return best
 
 
-def _readings(sizes: Mapping[str, int], tables: Iterable[Table]) -> Iterator[Reading]:
-    for table in tables:
-        for column in table.columns:
-            places = {key: place for key in sizes if (place := table.locate(key, column))}
-            votes: dict[str, int] = {}
-            for key, place in places.items():
-                votes[place.prefix] = votes.get(place.prefix, 0) + sizes[key]
-            if votes:
-                prefix = max(votes, key=votes.__getitem__)
-                yield Reading(table, column, prefix, {k: p for k, p in places.items() if p.prefix == prefix})
+def _promising(sizes: Mapping[str, int], tables: Sequence[Table]) -> list[tuple[Table, str]]:
+    """Return the schemes that know most of the largest tensors; equals in the order of the tables."""
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SAMPLE]
+    hits = {
+        (index, column): sum(table.locate(key, column) is not None for key in largest)
+        for index, table in enumerate(tables)
+        for column in table.columns
+    }
+    most = max(hits.values(), default=0)
+    return [(tables[index], column) for (index, column), count in hits.items() if count == most > 0]
+
+
+def _read(sizes: Mapping[str, int], table: Table, column: str) -> Reading:
+    places = {key: place for key in sizes if (place := table.locate(key, column))}
+    votes: dict[str, int] = {}
+    for key, place in places.items():
+        votes[place.prefix] = votes.get(place.prefix, 0) + sizes[key]
+    prefix = max(votes, key=votes.__getitem__)
+    return Reading(table, column, prefix, {k: p for k, p in places.items() if p.prefix == prefix})
 
 
 _NUMBER = re.compile(r"\d+")

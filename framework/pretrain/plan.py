@@ -250,7 +250,8 @@ def _adaptation(
     if kind is None or not adapt:
         return IDENTITY
     assert alignment is not None
-    source_layout = _file_layout(kind, source, file, alignment.file_prefix)
+    same = source == target  # the commonest file of that shape comes from the same model
+    source_layout = None if same else _file_layout(kind, source, file, alignment.file_prefix)
     return decide(kind, source, target, source_layout=source_layout, target_layout=wanted.layouts.get(name))
 
 
@@ -282,7 +283,7 @@ def _file_layout(kind: str, shape: Shape, file: Inventory, prefix: str) -> Token
     registers = [file.tensors[n].tensor.shape for n in near if _last(n) in REGISTER_TOKENS]
     slots = registers[0][-2] if registers and len(registers[0]) > 1 else 0
     for count in (classes, classes + slots, 0):
-        if math.isqrt(shape[-2] - count) ** 2 == shape[-2] - count:
+        if shape[-2] >= count and math.isqrt(shape[-2] - count) ** 2 == shape[-2] - count:
             return TokenLayout(grid=None, num_prefix=count)
     return None
 
