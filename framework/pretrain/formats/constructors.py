@@ -38,6 +38,8 @@ def _tensor(args: Args) -> object:
             view = (whole_numbers(strides), storage.start + offset)
             swap = swap_unit(dtype, foreign=storage.foreign)
             return StridedTensor(storage.blob, dtype, whole_numbers(shape), view, swap)
+        case (Stub(), *_):
+            return Stub("torch.Tensor")
     raise DamagedCheckpointError("a tensor is described by the wrong arguments")
 
 
@@ -97,7 +99,8 @@ def _defaultdict(args: Args) -> object:
 
 def _sequence(args: Args) -> object:
     """`list(...)`, `set([...])`, `deque([...], maxlen)`."""
-    return args[0] if args and isinstance(args[0], (list, tuple)) and not isinstance(args[0], Pairs) else []
+    values = args[0] if args else None
+    return values if values and isinstance(values, (list, tuple)) and not isinstance(values, Pairs) else []
 
 
 def _encode(args: Args) -> object:

@@ -20,6 +20,11 @@ _STORAGES = {
     "ComplexDouble": torch.complex128,
     "ComplexFloat": torch.complex64,
     "Untyped": torch.uint8,
+    "QInt8": torch.int8,  # quantised tensors become inert, but their bytes stand between others
+    "QUInt8": torch.uint8,
+    "QInt32": torch.int32,
+    "QUInt4x2": torch.uint8,
+    "QUInt2x4": torch.uint8,
 }
 
 STORAGES: dict[str, torch.dtype] = {

@@ -30,20 +30,17 @@ def read_safetensors(file: Blob) -> Contents:
     header = parse_json(file.read(8, size))
     header.pop("__metadata__", None)
     data = file.part(8 + size, file.size - 8 - size)
+    announced = max((_offsets(*item)[1] for item in header.items()), default=0)
+    if announced != data.size:
+        raise DamagedCheckpointError(f"truncated: {announced} bytes of tensors announced, {data.size} there")
     tree: dict[str, Node] = {}
     position = 0
     for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
         start, end = _offsets(name, entry)
         if start != position:
-            raise DamagedCheckpointError(
-                f"the bytes of tensor {name!r} overlap others, or there is a gap before them"
-            )
+            raise DamagedCheckpointError(f"tensor {name!r} overlaps others, or there is a gap before it")
         tree[name] = _tensor(name, entry, data, (start, end))
         position = end
-    if position != data.size:
-        raise DamagedCheckpointError(
-            f"truncated: {position} bytes of tensors are announced, {data.size} are there"
-        )
     return Contents("safetensors", {name: tree[name] for name in header})
 
 

@@ -110,7 +110,7 @@ class _Storages:
             starts.append(position)
             position += _COUNT_BYTES + blob.size
             if position > file.size:
-                raise DamagedCheckpointError(f"truncated: {position} bytes needed, {file.size} there")
+                raise DamagedCheckpointError(f"truncated: {file.size} bytes of {position}")
             blob.inner = file.part(position - blob.size, blob.size)
         self._check_counts(file, listed, starts)
 

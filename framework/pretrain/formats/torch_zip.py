@@ -11,7 +11,7 @@ from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, MemoryBlob
 from framework.pretrain.formats.dtypes import STORAGES
 from framework.pretrain.formats.globals import Names
-from framework.pretrain.formats.stubs import Global, Storage
+from framework.pretrain.formats.stubs import Global, Storage, Stub
 from framework.pretrain.formats.tree import Contents, tree_of
 from framework.pretrain.formats.unpickle import unpickle
 
@@ -74,14 +74,16 @@ class _Storages:
             raise DamagedCheckpointError(f"the archive lacks '{name[:80]}'")
         return self._records[self._folder + name]
 
-    def find(self, reference: object) -> Storage:
-        """Return the storage for a persistent id."""
+    def find(self, reference: object) -> Storage | Stub:
+        """Return the storage for a persistent id; an inert object if torch has no such type any more."""
         match reference:
             case ("storage", Global() as kind, str(key), _, int(count), *_) if kind.name in STORAGES:
                 dtype = STORAGES[kind.name]
                 if key not in self._found:
                     self._found[key] = Storage(self.record(f"data/{key}"), dtype, foreign=self._foreign)
                 return self._checked(self._found[key], dtype, count)
+            case ("storage", Global() as kind, *_):
+                return Stub(kind.name)
         raise DamagedCheckpointError("the pickle refers to something that is no storage")
 
     def _checked(self, storage: Storage, dtype: torch.dtype, count: int) -> Storage:
