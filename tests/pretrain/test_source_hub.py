@@ -42,6 +42,7 @@ REPOS = {
     "org/many": {"a.pth": b"a", "b.pth": b"b"},
     "org/text": {"readme.md": b""},
     "org/gated": {"model.safetensors": BODY},
+    "org/locked": {"model.safetensors": BODY},
     "org/down": {"model.safetensors": BODY},
 }
 # Answers one request after another, so that the client is imported once.
@@ -65,6 +66,7 @@ class Hub(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     log: list
+    gone: set
 
     def do_HEAD(self):
         self._answer()
@@ -78,7 +80,9 @@ class Hub(BaseHTTPRequestHandler):
         repo, action, revision = "/".join(parts[1:3]), parts[3], unquote(parts[4])
         if repo == "org/down":
             return self._send(500)
-        if repo not in REPOS:
+        if repo == "org/locked" and action == "resolve":
+            return self._send(403)
+        if repo not in REPOS or repo in self.gone:
             return self._send(401, {"X-Error-Code": "RepoNotFound"})
         if repo == "org/gated" and action == "resolve":
             return self._send(403, {"X-Error-Code": "GatedRepo"})
@@ -150,8 +154,8 @@ class Client:
 
 @pytest.fixture(scope="module")
 def endpoint(module_loopback):
-    log = []
-    return module_loopback(type("Handler", (Hub,), {"log": log})), log
+    log, gone = [], set()
+    return module_loopback(type("Handler", (Hub,), {"log": log, "gone": gone})), log, gone
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +222,8 @@ def test_errors_say_what_is_wrong(client, endpoint):
     assert kind == "NotFoundError" and "did you mean model.safetensors" in says
     kind, says = client.error("hf://org/gated")
     assert kind == "NotAllowedError" and f"{endpoint[0]}/org/gated" in says and "HF_TOKEN" in says
+    kind, says = client.error("hf://org/locked")
+    assert kind == "NotAllowedError" and "403" in says
     kind, says = client.error("hf://org/down/model.safetensors")
     assert kind == "DownloadError" and "500" in says and len(client.log) == 1
     kind, says = client.error("hf://org/many")
@@ -254,6 +260,13 @@ def test_offline_the_cache_works(client):
         assert (
             kind == "OfflineError" and "hf download org/" in says and str(client.home / "hf" / "hub") in says
         )
+
+
+def test_a_cached_repository_may_disappear(client, endpoint):
+    path = client.path("hf://org/clip")
+    endpoint[2].add("org/clip")
+    assert client.path("hf://org/clip") == path
+    assert client.error("hf://org/clip@v2")[0] == "NotFoundError"
 
 
 @pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from framework.pretrain.errors import (
+    DownloadError,
     HashError,
     NotAllowedError,
     NotFoundError,
@@ -140,6 +141,10 @@ def test_spellings_of_other_projects_are_refused(scheme):
 # --- s3://
 
 
+def etag_of(body):
+    return f'"{hashlib.md5(body).hexdigest()}"'
+
+
 class Bucket(BaseHTTPRequestHandler):
     """The three requests of S3 that reading takes: HEAD and GET of an object, and a listing."""
 
@@ -165,7 +170,7 @@ class Bucket(BaseHTTPRequestHandler):
         body = self.objects.get(rest[0])
         if body is None:
             return self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", with_body)
-        headers = {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+        headers = {"ETag": etag_of(body)}
         if asked := self.headers.get("Range"):
             first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
             headers["Content-Range"] = f"bytes {first}-{min(last, len(body) - 1)}/{len(body)}"
@@ -174,7 +179,7 @@ class Bucket(BaseHTTPRequestHandler):
 
     def _listing(self, prefix):
         entries = "".join(
-            f"<Contents><Key>{key}</Key><Size>{len(body)}</Size><ETag>&quot;1&quot;</ETag></Contents>"
+            f"<Contents><Key>{key}</Key><Size>{len(body)}</Size><ETag>{etag_of(body)}</ETag></Contents>"
             for key, body in self.objects.items()
             if key.startswith(prefix)
         )
@@ -227,6 +232,10 @@ def test_a_folder_of_s3(bucket):
     bucket.objects |= {"run/m-1.bin": b"one", "run/m-2.bin": b"two"}
     path = fetch("s3://bucket/run")
     assert [(path.parent / f"m-{i}.bin").read_bytes() for i in (1, 2)] == [b"one", b"two"]
+    bucket.objects["run/m-1.bin"] = b"ONE"
+    assert (fetch("s3://bucket/run").parent / "m-1.bin").read_bytes() == b"ONE"
+    bucket.objects["run/model.safetensors.index.json"] = INDEX.replace(b"m-2", b"m-1")
+    assert b"m-2" not in fetch("s3://bucket/run").read_bytes()
 
 
 def test_a_cut_transfer_of_s3_goes_on(bucket, monkeypatch):
@@ -236,6 +245,17 @@ def test_a_cut_transfer_of_s3_goes_on(bucket, monkeypatch):
     assert fetch("s3://bucket/a.pth").read_bytes() == BODY
     starts = [asked.partition("-")[0] for *_, asked in bucket.requests if asked]
     assert starts.count("bytes=0") == 1 and bucket.broken == []
+
+
+def test_versions_of_s3_are_never_mixed(bucket, monkeypatch):
+    monkeypatch.setattr(storage, "_CHUNK", 200_000)
+    bucket.objects["a.pth"] = BODY
+    bucket.broken += [400_000] + [0] * 20
+    with pytest.raises(DownloadError, match="bytes are kept"):
+        fetch("s3://bucket/a.pth")
+    bucket.broken.clear()
+    bucket.objects["a.pth"] = BODY[::-1]
+    assert fetch("s3://bucket/a.pth").read_bytes() == BODY[::-1]
 
 
 def test_refusals_of_s3(bucket):

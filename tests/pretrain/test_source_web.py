@@ -1,5 +1,6 @@
 """Downloads, from a real server on loopback that can misbehave in all the ways that servers do."""
 
+import contextlib
 import fcntl
 import gzip
 import hashlib
@@ -106,10 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self, served):
         asked = self.headers.get("Range")
-        current = (served.headers.get("ETag"), served.headers.get("Last-Modified"))
         if asked is None or served.ranges == "none":
             return 0
-        if served.ranges == "if-range" and self.headers.get("If-Range") not in current:
+        if served.ranges == "if-range" and self.headers.get("If-Range") not in served.headers.values():
             return 0
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 
@@ -137,6 +137,7 @@ def test_a_file_is_fetched_once_and_recorded(host, cache_home):
     assert path.read_bytes() == BODY
     assert path.name == "a.pth" and path.is_relative_to(cache_home)
     assert fetch(url) == path and len(host.requests) == 1
+    assert host.requests[0][1]["Accept-Encoding"] == "identity"
     assert files_in(cache_home) == ["a.pth", "a.pth.json"]
     record = json.loads((path.parent / "a.pth.json").read_text())
     assert record["address"] == url and record["validator"] == '"v1"'
@@ -148,6 +149,7 @@ def test_equal_names_at_different_addresses_do_not_meet(host):
         fetch(host.serve(f"/{folder}/resnet50.pth", body=folder.encode())) for folder in ("vicreg", "twins")
     ]
     assert [path.read_bytes() for path in paths] == [b"vicreg", b"twins"]
+    assert fetch(host.serve("/my%20model.pth")).name == "my_model.pth"
     query = host.serve("/download")
     assert fetch(query + "?id=1") != fetch(query + "?id=2")
 
@@ -239,17 +241,19 @@ def test_a_cut_transfer_goes_on_where_it_broke_off(host, headers):
     assert 300_000 < starts[0] <= 400_000 and 500_000 < starts[1] <= 600_000
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"ranges": "none"},
-        {"headers": {}},
-        {"headers": {"ETag": 'W/"v1"'}},
-    ],
-    ids=["no ranges", "nothing to tell versions by", "weak tag"],
-)
-def test_otherwise_it_starts_again(host, how):
-    assert fetch(host.serve(cuts=[400_000], **how)).read_bytes() == BODY
+def test_as_long_as_there_is_progress_it_goes_on(host):
+    assert fetch(host.serve(cuts=[150_000] * 6)).read_bytes() == BODY
+    assert len(host.requests) == 7
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"v1"'}], ids=["nothing tells versions", "weak tag"])
+def test_without_a_sure_version_it_starts_again(host, headers):
+    assert fetch(host.serve(cuts=[400_000], headers=headers)).read_bytes() == BODY
+    assert host.ranges() == [None, None]
+
+
+def test_without_ranges_it_starts_again(host):
+    assert fetch(host.serve(cuts=[400_000], ranges="none")).read_bytes() == BODY
     assert len(host.requests) == 2
 
 
@@ -314,6 +318,20 @@ def test_a_host_that_says_nothing(host, monkeypatch):
         fetch(host.serve(pause=0.3))
 
 
+def test_a_stream_that_ends_early(tmp_path):
+    streams = iter([transfer.Stream(0, 5, "v", [b"abc"]), transfer.Stream(3, 5, "v", [b"de"])])
+    part = transfer.Part(tmp_path / "a.part")
+    opened = []
+
+    def opener(start, validator):
+        opened.append((start, validator))
+        return contextlib.nullcontext(next(streams))
+
+    assert transfer.download(part, opener, "a") == "v"
+    assert part.path.read_bytes() == b"abcde" and opened == [(0, ""), (3, "v")]
+    assert transfer.download(part, opener, "a") == "v" and len(opened) == 2
+
+
 # --- answers that are no file
 
 
@@ -376,7 +394,8 @@ def test_an_encoded_body_is_decoded(host):
     assert fetch(url).read_bytes() == BODY
 
 
-def test_no_network():
+def test_no_network(monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSES", ("no pause",))
     with pytest.raises(OfflineError, match=r"127\.0\.0\.1:9.*FRAMEWORK_URL_MAPPING"):
         fetch("http://127.0.0.1:9/a.pth")
     with pytest.raises(OfflineError, match=r"nowhere\.invalid"):
@@ -412,6 +431,7 @@ def test_offline_the_cache_works_and_the_rest_says_where_to_put_the_file(host, m
         fetch(other)
     place.write_bytes(BODY)
     assert fetch(other) == place and len(host.requests) == 1
+    assert (place.parent / f"{NAMED}.json").exists()
     monkeypatch.setenv("FRAMEWORK_OFFLINE", "0")
     assert fetch(host.serve("/c.pth")).read_bytes() == BODY
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from framework.pretrain.errors import (
 )
 from framework.pretrain.sources import address, cache, digest, weights
 
+_logger = logging.getLogger(__name__)
 _SPELLING = re.compile(
     r"(?:hf://|hf[-_]hub:(?://)?)(?P<name>[\w.-]+/[\w.-]+)"
     r"(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(?P<file>.+))?"
@@ -106,8 +108,8 @@ def fetch(text: str, promise: str | None) -> Path:
 def _names(repo: Repo) -> tuple[list[str], bool]:
     """Return the names of the repository's files, and whether they come from the hub.
 
-    Where the hub cannot be reached, they are those of the cache. To ask it first spares the long row of
-    attempts that its client makes for a file.
+    Where the hub cannot be reached or refuses, they are those of the cache. To ask it first spares the long
+    row of attempts that its client makes for a file.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -118,12 +120,12 @@ def _names(repo: Repo) -> tuple[list[str], bool]:
     try:
         info = HfApi().model_info(repo.name, revision=repo.revision, timeout=_TIMEOUT)
     except failures as error:
-        if (_status(error) or 500) < 500:
-            raise
         try:
-            return _cached_names(repo), False
+            names = _cached_names(repo)
         except LocalEntryNotFoundError:
             raise error from None
+        _logger.warning("%s is taken from the cache as it is, since the hub does not answer: %s", repo, error)
+        return names, False
     return [entry.rfilename for entry in info.siblings or ()], True
 
 
