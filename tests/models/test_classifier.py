@@ -155,7 +155,9 @@ def test_training_on_mixed_batches() -> None:
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_freeze_bn(freeze: bool) -> None:
-    model = build(freeze_bn=freeze).train()
+    model = build(freeze_bn=freeze)
+    assert model.backbone.bn1.training != freeze
+    model.train()
     before = model.backbone.bn1.running_mean.clone()
     model(images() + 1, LABELS, mode="loss")["loss"].backward()
     assert torch.equal(model.backbone.bn1.running_mean, before) == freeze

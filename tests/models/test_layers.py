@@ -8,6 +8,8 @@ from torch.nn import functional
 from framework.models.layers import (
     Attention,
     LayerScale,
+    Mlp,
+    SwiGLUMlp,
     build_activation,
     build_drop_path,
     build_norm_layer,
@@ -41,6 +43,18 @@ def test_drop_path_drops_whole_samples_and_scales_the_rest() -> None:
     assert torch.equal(out.amin(1), out.amax(1))
     assert (out[:, 0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert torch.equal(layer.eval()(torch.ones(2, 2)), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("kind", [Mlp, SwiGLUMlp])
+def test_feed_forward_drops_hidden_and_output_channels(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    layer, x = kind(64, 96, drop_rate=0.5).train(), torch.randn(50, 64)
+    shares = []
+    layer.fc2.register_forward_pre_hook(
+        lambda _, inputs: shares.append((inputs[0] == 0).float().mean().item())
+    )
+    shares.append((layer(x) == 0).float().mean().item())
+    assert shares == [pytest.approx(0.5, abs=0.05)] * 2 and not (layer.eval()(x) == 0).any()
 
 
 def test_linear_rates() -> None:

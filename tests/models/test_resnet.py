@@ -148,9 +148,15 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
 
 
 def test_other_norms_and_drop_path() -> None:
-    model = small(norm_cfg={"type": "GN", "num_groups": 4, "requires_grad": False}, drop_path_rate=0.5)
+    model = small(
+        norm_cfg={"type": "GN", "num_groups": 4, "requires_grad": False},
+        drop_path_rate=1.0,
+        zero_init_residual=False,
+    )
     assert isinstance(model.layer1[0].bn1, nn.GroupNorm) and not model.bn1.weight.requires_grad
-    assert model(torch.randn(2, 3, 32, 32))[0].shape == (2, 64, 1, 1)
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(model.train().layer1[0](x), x.relu())
+    assert not torch.equal(model.eval().layer1[0](x), x.relu())
 
 
 def test_layer_depth_counts_blocks() -> None:

@@ -248,5 +248,7 @@ def test_wrong_values_are_told_with_the_accepted_ones(arguments: dict, words: st
 def test_images_that_patches_do_not_cover_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"{size} pixels cannot be cut into patches of 8"):
         small()(torch.randn(1, 3, size, 32))
+    with pytest.raises(ValueError, match="4 pixels cannot be cut into patches of 8 pixels at a stride of 4"):
+        small(patch_cfg={"stride": 4})(torch.randn(1, 3, 4, 32))
     with pytest.raises(ValueError, match="width of 33 pixels"):
         small(img_size=(32, 33))
