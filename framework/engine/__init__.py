@@ -10,7 +10,7 @@ from framework.engine.param_groups import (
     DefaultOptimWrapperConstructor,
     LearningRateDecayOptimWrapperConstructor,
 )
-from framework.engine.run import Options, test, train
+from framework.engine.run import Options, evaluate, train
 from framework.engine.runner import Runner
 from framework.engine.seed_hook import SeedHook
 
@@ -27,9 +27,9 @@ __all__ = [
     "SeedHook",
     "TestLoop",
     "ValLoop",
+    "evaluate",
     "load_config",
     "read_checkpoint",
     "save_checkpoint",
-    "test",
     "train",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,7 +14,11 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
-from framework.pretrain.errors import CheckpointError, NotFoundError
+from framework.pretrain.checkpoint import open_checkpoint
+from framework.pretrain.errors import CheckpointError
+
+#: What a training checkpoint has at least.
+PARTS = ("meta", "state_dict", "message_hub")
 
 _SCALARS = (str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device, torch.Size)
 
@@ -98,28 +101,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: It is damaged, or no training checkpoint of this project.
     """
     path = Path(path).expanduser().absolute()
-    if not path.is_file():
-        raise NotFoundError(f"There is no checkpoint {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    contents = open_checkpoint(path)
+    missing = [part for part in PARTS if part not in contents.tree]
+    if missing or contents.replaced:
+        there = f"has no {', '.join(missing)}" if missing else f"holds {', '.join(contents.replaced[:3])}"
         raise CheckpointError(
-            f"{path} cannot be resumed from: it is damaged, or was not saved by this project ({reason}). "
-            f"To start from its weights alone, use model.pretrain={path}"
-        ) from error
-    missing = [key for key in ("meta", "state_dict", "message_hub") if key not in _keys(checkpoint)]
-    if missing:
-        there = ", ".join(_keys(checkpoint)[:9]) or "nothing"
-        raise CheckpointError(
-            f"{path} cannot be resumed from: it has no {', '.join(missing)}, only {there}. "
+            f"{path} cannot be resumed from: it was not saved by this project, as it {there}. "
             f"To start from its weights, use model.pretrain={path}"
         )
-    return checkpoint
-
-
-def _keys(checkpoint: Any) -> list[str]:
-    return [str(key) for key in checkpoint] if isinstance(checkpoint, Mapping) else []
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} cannot be resumed from: {error}") from error
 
 
 def message_hub_state(hub: MessageHub) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from mmengine.config import DictAction
 
 from framework.datasets import DatasetError
-from framework.engine.run import Options, summary, test, train
+from framework.engine.run import Options, evaluate, summary, train
 from framework.errors import ConfigError
 from framework.pretrain.errors import PretrainError
 
@@ -49,7 +49,7 @@ def test_command(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("checkpoint", help="weights of the whole model: a path or an address")
     given = parser.parse_args(arguments)
     options = Options(given.work_dir, given.cfg_options, launcher=given.launcher)
-    return summary(test(given.config, given.checkpoint, options))
+    return summary(evaluate(given.config, given.checkpoint, options))
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

@@ -107,10 +107,8 @@ class LoggerHook(Hook):
 
 
 def _latest(hub: Any) -> dict[str, float]:
-    """Return the latest losses and the learning rate."""
-    names = [
-        name
-        for name in hub.log_scalars
-        if name.startswith("train/") and ("loss" in name or name == "train/lr")
-    ]
-    return {name.removeprefix("train/"): hub.get_scalar(name).current() for name in names}
+    """Return the latest losses and the learning rate, the common one where groups have their own."""
+    names = [name for name in hub.log_scalars if name.startswith("train/") and "loss" in name]
+    values = {name.removeprefix("train/"): hub.get_scalar(name).current() for name in names}
+    rate = next((name for name in ("train/base_lr", "train/lr") if name in hub.log_scalars), None)
+    return values | ({"lr": hub.get_scalar(rate).current()} if rate else {})

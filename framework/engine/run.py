@@ -66,7 +66,7 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
         runner.close()
 
 
-def test(config: str | Path, checkpoint: str | Path, options: Options | None = None) -> dict[str, float]:
+def evaluate(config: str | Path, checkpoint: str | Path, options: Options | None = None) -> dict[str, float]:
     """Test a model.
 
     Args:

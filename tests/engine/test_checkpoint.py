@@ -174,21 +174,24 @@ def test_reading_says_what_is_wrong(tmp_path):
     with pytest.raises(NotFoundError, match=re.escape(str(tmp_path / "a.pth"))):
         read_checkpoint(tmp_path / "a.pth")
     (tmp_path / "text.pth").write_text("<html>")
-    with pytest.raises(CheckpointError, match=r"text.pth cannot be resumed from: it is damaged"):
+    with pytest.raises(CheckpointError, match=r"text\.pth"):
         read_checkpoint(tmp_path / "text.pth")
-    torch.save({"state_dict": {}}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"has no meta, message_hub, only state_dict.*model.pretrain="):
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"as it has no meta, message_hub.*model.pretrain="):
         read_checkpoint(tmp_path / "weights.pth")
-    torch.save({"meta": HistoryBuffer([1], [1])}, tmp_path / "mmengine.pth")
-    with pytest.raises(CheckpointError, match="not saved by this project"):
+    state = {"meta": {}, "state_dict": {"a": torch.zeros(1)}, "message_hub": HistoryBuffer([1], [1])}
+    torch.save(state, tmp_path / "mmengine.pth")
+    with pytest.raises(CheckpointError, match=r"not saved by this project, as it holds .*HistoryBuffer"):
         read_checkpoint(tmp_path / "mmengine.pth")
-    save_checkpoint(
-        {"meta": {}, "state_dict": {"a": torch.zeros(1000)}, "message_hub": {}}, tmp_path / "cut.pth"
-    )
-    with (tmp_path / "cut.pth").open("r+b") as file:
-        file.truncate(2000)
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_checkpoint(tmp_path / "cut.pth")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_checkpoint_is_refused(tmp_path, share):
+    path = tmp_path / "a.pth"
+    save_checkpoint({"meta": {}, "state_dict": {"a": torch.rand(1000)}, "message_hub": {}}, path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(CheckpointError, match=r"a\.pth"):
+        read_checkpoint(path)
 
 
 def test_a_message_hub_comes_back(tmp_path):

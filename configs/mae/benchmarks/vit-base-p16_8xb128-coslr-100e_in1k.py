@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 8 tools/train.py \
         configs/mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py --launcher pytorch --amp
 
-The weights are the official ones after 1600 epochs; `--cfg-options model.backbone.pretrain=PATH` takes others.
+The weights are the official ones after 1600 epochs; for others, `--cfg-options model.backbone.pretrain=PATH`.
 
 Expected: top-1 0.835. Published, not measured here: 83.63, 83.66, 83.52 and 83.46 % in four runs of the
 official code with this file (https://github.com/facebookresearch/mae, FINETUNE.md); 83.5 % in mmpretrain with
