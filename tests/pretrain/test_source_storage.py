@@ -21,15 +21,11 @@ from framework.pretrain.errors import (
     SpecError,
 )
 from framework.pretrain.source import fetch
-from framework.pretrain.sources import cache, storage, transfer
+from framework.pretrain.sources import cache, storage
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
 BODY = bytes(range(256)) * 4000
 INDEX = json.dumps({"weight_map": {"a": "m-1.bin", "b": "m-2.bin"}}).encode()
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(cache_home, monkeypatch):
-    monkeypatch.setattr(transfer, "PAUSES", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
