@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def get_model(
     if not isinstance(pretrained, bool):
         model["pretrain"] = pretrained
     if url_mapping is not None:
-        model = _mapped(model, *url_mapping)
+        model = _mapped(model, url_mapping)
     with torch.device(device):
         return MODELS.build(model).eval()
 
@@ -80,24 +79,18 @@ def without_pretrain(part: Any) -> Any:
     return part
 
 
-def _mapped(part: Any, pattern: str, replacement: str) -> Any:
-    """Copy a model config with the addresses of its weights rewritten."""
+def _mapped(part: Any, url_mapping: tuple[str, str]) -> Any:
+    """Copy a model config with the mirror written into every `pretrain` field."""
     if isinstance(part, Mapping):
-        return {
-            key: _mapped_field(value, pattern, replacement)
-            if key == "pretrain"
-            else _mapped(value, pattern, replacement)
-            for key, value in part.items()
-        }
+        mapped = {key: _mapped(value, url_mapping) for key, value in part.items() if key != "pretrain"}
+        field = part.get("pretrain")
+        if field is not None:
+            fields = field if isinstance(field, Mapping) else {"path": field}
+            mapped["pretrain"] = {**fields, "url_mapping": url_mapping}
+        return mapped
     if isinstance(part, (list, tuple)):
-        return type(part)(_mapped(item, pattern, replacement) for item in part)
+        return type(part)(_mapped(item, url_mapping) for item in part)
     return part
-
-
-def _mapped_field(field: Any, pattern: str, replacement: str) -> Any:
-    if isinstance(field, Mapping) and "path" in field:
-        return {**field, "path": _mapped_field(field["path"], pattern, replacement)}
-    return re.sub(pattern, replacement, os.fspath(field)) if isinstance(field, (str, os.PathLike)) else field
 
 
 def _model_of(config: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:

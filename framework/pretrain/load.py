@@ -139,7 +139,7 @@ def _prepare(
     module: nn.Module, pretrain: Any, where: str
 ) -> tuple[PretrainSpec, Checkpoint, Inventory, Plan]:
     spec = parse_spec(pretrain, where)
-    path = fetch(spec.path, sha256=spec.sha256)
+    path = fetch(spec.path, sha256=spec.sha256, url_mapping=spec.url_mapping)
     checkpoint = open_checkpoint(path, trust_pickle=spec.trust_pickle)
     file = take_inventory(checkpoint, spec)
     return spec, checkpoint, file, make_plan(_wanted(module), file, spec)

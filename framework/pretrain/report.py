@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 
 from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.checkpoint import Checkpoint
@@ -18,6 +18,7 @@ from framework.pretrain.errors import PretrainError
 from framework.pretrain.fold import fold
 from framework.pretrain.inventory import Inventory
 from framework.pretrain.plan import Mismatch, Plan
+from framework.pretrain.sources.address import shown
 from framework.pretrain.spec import PretrainSpec
 
 #: Phrases of a list that are written before the rest is only counted.
@@ -207,7 +208,7 @@ def make_report(
     return LoadReport(
         module=module,
         where=where,
-        path=spec.path,
+        path=shown(spec.path),
         file=checkpoint.path,
         format=checkpoint.format,
         entry=entry,
@@ -238,7 +239,7 @@ def announce(report: LoadReport) -> None:
     logger = logging.getLogger("framework")
     if logger.hasHandlers():
         logger.log(level, str(report))
-    if MMLogger._instance_dict or not logger.hasHandlers():
+    else:  # no one has set up logging: show it all the same, as mmengine does
         print_log(str(report), logger="current", level=level)
 
 

@@ -29,6 +29,7 @@ class PretrainSpec:
         sha256: Leading hex digits of the file's hash, or all of them.
         mmap: Whether the weights may stay a private memory map of the file.
         trust_pickle: Whether the file may run code.
+        url_mapping: (regex, replacement) for the address, where a mirror has the file.
     """
 
     path: str
@@ -43,6 +44,7 @@ class PretrainSpec:
     sha256: str | None = None
     mmap: bool = False
     trust_pickle: bool = False
+    url_mapping: tuple[str, str] | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(PretrainSpec))
@@ -136,6 +138,10 @@ def _rule(value: Any, where: str) -> tuple[str, str]:
     return pattern, replacement
 
 
+def _mapping(value: Any, where: str) -> tuple[str, str] | None:
+    return None if value is None else _rule(value, where)
+
+
 def _digest(value: Any, where: str) -> str | None:
     if value is None:
         return None
@@ -157,4 +163,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "sha256": _digest,
     "mmap": _flag,
     "trust_pickle": _flag,
+    "url_mapping": _mapping,
 }

@@ -151,6 +151,14 @@ def test_pretrained_is_true_false_or_a_path(mae) -> None:
     assert named["backbone"]["pretrain"] == str(path)
 
 
+def test_a_mirror_stands_in_for_an_address(mae) -> None:
+    encoder, path = mae
+    named = vit_classifier()
+    named["backbone"]["pretrain"] = "https://nowhere.invalid/models/mae.pth"
+    model = get_model(named, url_mapping=(r"https://nowhere\.invalid/models", str(path.parent)))
+    assert torch.equal(model.backbone.cls_token, encoder.cls_token)
+
+
 def test_every_key_is_in_exactly_one_list(file) -> None:
     report = MODELS.build(
         resnet_classifier(200, pretrain=dict(path=str(file), ignore_keys=["*.bn1.bias"]))
