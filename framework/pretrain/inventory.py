@@ -110,7 +110,13 @@ def _revise(
                 f"{checkpoint.path}: '{other.key}' and '{one.key}' are both called '{name}' after "
                 "`revise_keys`. Make the patterns narrower, so that every key keeps a name of its own"
             )
-    return named, tuple(pattern for pattern, _ in rules if pattern not in used)
+    return named, tuple(_idle(pattern, tensors) for pattern, _ in rules if pattern not in used)
+
+
+def _idle(pattern: str, tensors: list[FileTensor]) -> str:
+    """Return a pattern that matched nothing, with the keys that look most like it."""
+    parts = {one.key.rsplit(".", n)[0] for one in tensors for n in range(one.key.count(".") + 1)}
+    return pattern + did_you_mean(re.sub(r"[\\^$()?*+]", "", pattern).rstrip("."), parts)
 
 
 def unwrapped(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from framework.pretrain import adapt
 from framework.pretrain.adapt import IDENTITY, TokenLayout
 from framework.pretrain.checkpoint import Checkpoint, LazyTensor, open_checkpoint
 from framework.pretrain.deferred import deferred_init, protected, will_be_loaded
+from framework.pretrain.dialect import read_names
+from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import KINDS
 from framework.pretrain.errors import SpecError
 from framework.pretrain.inventory import Inventory, take_inventory
@@ -47,7 +50,7 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
     """
     spec, checkpoint, file, plan = _prepare(module, pretrain, where)
     report = _worded(module, where, spec, checkpoint, file, plan)
-    _check(plan, spec, report)
+    check_plan(plan, spec, lambda: report.described(_producer(file)), "\n".join(report.table()))
     _write(module, plan, file, spec.mmap)
     module.pretrain_report = report  # type: ignore[assignment]
     guard_init(module)
@@ -151,13 +154,23 @@ def _worded(
     return make_report(type(module).__name__, where, spec, checkpoint, file, plan)
 
 
-def _check(plan: Plan, spec: PretrainSpec, report: LoadReport) -> None:
-    check_plan(plan, spec, report.described(), "\n".join(report.table()))
+def _producer(file: Inventory) -> str:
+    """Say what the names of a file look like, whatever the module wants."""
+    sizes = {name: math.prod(one.tensor.shape) for name, one in file.tensors.items()}
+    reading = read_names(sizes, TABLES)
+    if reading is None:
+        return ""
+    producers = reading.table.columns[reading.column].producers
+    return f"looks like a {reading.table.name} in {reading.column} names, as written by {producers}"
 
 
 def _wanted(module: nn.Module) -> Wanted:
     """List what a module has places for, and how its tables of positions are laid out."""
     state = _state(module)
+    if any(tensor.is_meta for tensor in state.values()):
+        raise SpecError(
+            "the module is on the meta device, which holds no values: move it with to_empty() first"
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     names_of: dict[int, list[str]] = {}
     for name, tensor in state.items():

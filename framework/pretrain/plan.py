@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from framework.errors import did_you_mean
-from framework.pretrain.adapt import IDENTITY, Adaptation, TokenLayout, decide
+from framework.pretrain.adapt import IDENTITY, MODES, Adaptation, TokenLayout, decide
 from framework.pretrain.dialect import Entry, Shape, names_of
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import (
@@ -155,13 +155,13 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     )
 
 
-def check_plan(plan: Plan, spec: PretrainSpec, described: str, summary: str) -> None:
+def check_plan(plan: Plan, spec: PretrainSpec, describe: Callable[[], str], summary: str) -> None:
     """Refuse a plan that loads too little, or that `strict` forbids.
 
     Args:
         plan: The plan.
         spec: The bounds.
-        described: The file, in words, for messages.
+        describe: Gives the file in words, for messages.
         summary: The report's table, for messages.
 
     Raises:
@@ -169,18 +169,18 @@ def check_plan(plan: Plan, spec: PretrainSpec, described: str, summary: str) -> 
         MismatchError: `strict`, and something is fresh, mismatched or unexpected.
     """
     if plan.total_size == 0:
-        raise CoverageError(f"{described}\nThe module has no parameters outside `ignore_keys` to load into")
+        raise CoverageError(f"{describe()}\nThe module has no parameters outside `ignore_keys` to load into")
     if plan.loaded_size == 0 or plan.coverage < spec.min_coverage:
         share = "nothing" if plan.loaded_size == 0 else f"only {plan.coverage:.1%} of the parameters"
         raise CoverageError(
-            f"{described}\nLoading it would fill {share} of the module (min_coverage={spec.min_coverage:g}), "
-            f"so it was left as it was.\n{summary}\n"
+            f"{describe()}\nLoading it would fill {share} of the module "
+            f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summary}\n"
             "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
             "`revise_keys` to rename; a smaller `min_coverage` if so little is meant."
         )
     if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
         raise MismatchError(
-            f"{described}\nstrict=True: file and module differ, so the module was left as it was.\n{summary}"
+            f"{describe()}\nstrict=True: file and module differ, so the module was left as it was.\n{summary}"
         )
 
 
@@ -240,7 +240,7 @@ def _adaptation(
     wanted: Wanted,
     file: Inventory,
     alignment: Alignment | None,
-    adapt: bool,
+    adapt: bool | str,
 ) -> Adaptation | None:
     """Decide how a shape becomes the module's; None where it cannot."""
     target = wanted.shapes.get(name) or next(s for n, s in wanted.shapes.items() if unwrapped(n) == name)
@@ -252,7 +252,9 @@ def _adaptation(
     assert alignment is not None
     same = source == target  # the commonest file of that shape comes from the same model
     source_layout = None if same else _file_layout(kind, source, file, alignment.file_prefix)
-    return decide(kind, source, target, source_layout=source_layout, target_layout=wanted.layouts.get(name))
+    mode = adapt if isinstance(adapt, str) and (adapt in MODES or kind == "rel_pos_bias") else "bicubic"
+    layout = wanted.layouts.get(name)
+    return decide(kind, source, target, source_layout=source_layout, target_layout=layout, mode=mode)
 
 
 def _kind(

@@ -147,7 +147,7 @@ class LoadReport:
             f"from {self.path} ({'; '.join(origin)})"
         )
 
-    def described(self) -> str:
+    def described(self, producer: str = "") -> str:
         """Return what was tried, and what the file looks like, for errors."""
         keys = [source for record in self.tensors.values() for source in record.sources] + [*self.unexpected]
         others = [f"{name or 'top level'} ({count})" for name, count in self.elsewhere.items()]
@@ -155,6 +155,7 @@ class LoadReport:
             self.format,
             f"{len(keys) + len(self.bookkeeping)} tensors"
             + (f" in entry {self.entry}" if self.entry else ""),
+            producer,
             f"the first keys {', '.join(keys[:3])}" if keys else "",
             f"other entries: {', '.join(others)}" if others else "",
         ]

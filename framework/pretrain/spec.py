@@ -11,6 +11,9 @@ from typing import Any
 from framework.errors import did_you_mean
 from framework.pretrain.errors import SpecError
 
+#: Ways to interpolate tables of positions; `geometric` is for relative position biases alone.
+MODES = ("bicubic", "bilinear", "nearest", "nearest-exact", "area", "geometric")
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainSpec:
@@ -23,7 +26,7 @@ class PretrainSpec:
         key: Entry of the file's container to take, a dotted path. None: found.
         revise_keys: (regex, replacement) pairs, applied to the file's keys before anything else.
         dialect: Name of the file's naming scheme. None: detected.
-        adapt: Whether shapes may be adapted.
+        adapt: Whether shapes may be adapted; a string says how positions are interpolated (`'bilinear'`).
         min_coverage: Least share of the module's parameters that must come from the file, in [0, 1].
         strict: Whether anything missing, unexpected or mismatched is an error.
         sha256: Leading hex digits of the file's hash, or all of them.
@@ -38,7 +41,7 @@ class PretrainSpec:
     key: str | None = None
     revise_keys: tuple[tuple[str, str], ...] = ()
     dialect: str | None = None
-    adapt: bool = True
+    adapt: bool | str = True
     min_coverage: float = 0.5
     strict: bool = False
     sha256: str | None = None
@@ -103,6 +106,12 @@ def _flag(value: Any, where: str) -> bool:
     raise SpecError(f"{where}: expected True or False, got {value!r:.80}")
 
 
+def _mode(value: Any, where: str) -> bool | str:
+    if isinstance(value, bool) or value in MODES:
+        return value
+    raise SpecError(f"{where}: expected True, False or one of {', '.join(MODES)}, got {value!r:.80}")
+
+
 def _share(value: Any, where: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
@@ -157,7 +166,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "key": _part,
     "revise_keys": _rules,
     "dialect": _text,
-    "adapt": _flag,
+    "adapt": _mode,
     "min_coverage": _share,
     "strict": _flag,
     "sha256": _digest,

@@ -219,7 +219,7 @@ def test_a_map_is_kept_on_request(source, tmp_path) -> None:
 def test_a_refused_load_leaves_the_module_as_it_was(file, tmp_path) -> None:
     module = scrambled(BACKBONES.build(dict(VIT)))
     before = copy.deepcopy(module.state_dict())
-    with pytest.raises(CoverageError, match="fill nothing of the module"):
+    with pytest.raises(CoverageError, match="fill nothing of the module") as caught:
         load_pretrained(module, file)
     plain = scrambled(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 400)))
     torch.save({"0.weight": torch.ones(4, 4), "0.bias": torch.ones(4)}, tmp_path / "part.pth")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from framework import BACKBONES, MODELS
 from framework.pretrain import adapt, load_pretrained, plan_pretrained
 from framework.pretrain.adapt import TokenLayout
+from framework.pretrain.errors import PretrainError
 
 TINY = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
 VIT = dict(type="VisionTransformer", arch=TINY, img_size=32, patch_size=8)
@@ -145,3 +146,20 @@ def test_half_precision_is_adapted_in_full(tmp_path) -> None:
     decided = adapt.decide("pos_embed", (1, 17, 32), (1, 37, 32))
     assert decided is not None
     assert torch.allclose(model.pos_embed, adapt.apply(decided, half["pos_embed"].float()), atol=1e-2)
+
+
+def test_the_way_to_interpolate_may_be_named(tmp_path) -> None:
+    path = saved(BACKBONES.build(VIT), tmp_path)
+    for mode in ("bilinear", "geometric"):
+        model = BACKBONES.build(dict(VIT, img_size=48, pretrain=dict(path=path, adapt=mode)))
+        assert model.pretrain_report.adapted["pos_embed"].endswith(
+            "bilinear" if mode == "bilinear" else "bicubic"
+        )
+
+
+def test_a_module_on_the_meta_device_is_refused(tmp_path) -> None:
+    path = saved(BACKBONES.build(VIT), tmp_path)
+    with torch.device("meta"):
+        module = BACKBONES.build(VIT)
+    with pytest.raises(PretrainError, match="meta device"):
+        load_pretrained(module, path)
