@@ -1,7 +1,8 @@
 """Backbones: images to features."""
 
 from framework.models.backbones.base import BaseBackbone
+from framework.models.backbones.convnext import ConvNeXt
 from framework.models.backbones.resnet import ResNet
 from framework.models.backbones.vision_transformer import VisionTransformer
 
-__all__ = ["BaseBackbone", "ResNet", "VisionTransformer"]
+__all__ = ["BaseBackbone", "ConvNeXt", "ResNet", "VisionTransformer"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
 from torch import nn
 
-from framework.errors import ConfigError
+from framework.errors import ConfigError, did_you_mean
 
 
 class BaseBackbone(BaseModule):
@@ -104,3 +104,37 @@ def check_frozen_stages(frozen_stages: int, count: int) -> int:
     if not -1 <= frozen_stages <= count:
         raise ConfigError(f"frozen_stages={frozen_stages}: accepted are -1 (nothing) to {count} (everything)")
     return frozen_stages
+
+
+def named_arch(
+    owner: str,
+    arch: str | Mapping[str, Any],
+    archs: Mapping[str, Mapping[str, Any]],
+    fields: Sequence[str],
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the sizes of an architecture.
+
+    Args:
+        owner: Name of the backbone, for messages.
+        arch: A name, upper or lower case, or the sizes.
+        archs: Sizes by name.
+        fields: What sizes have to name.
+        aliases: Other names for those in `archs`.
+
+    Raises:
+        ConfigError: No such name, or fields are missing or unknown.
+    """
+    aliases = aliases or {}
+    if isinstance(arch, str):
+        name = aliases.get(arch.lower(), arch.lower())
+        if name in archs:
+            return dict(archs[name])
+        hint = did_you_mean(arch, [*archs, *aliases]) or "."
+        names = ", ".join([*archs, *(alias for alias in aliases if len(alias) > 1)])
+        raise ConfigError(
+            f"{owner} has no arch {arch!r}{hint} Accepted: {names}; or a dict of {', '.join(fields)}"
+        )
+    if not isinstance(arch, Mapping) or set(arch) != set(fields):
+        raise ConfigError(f"{owner}: arch is a name or a dict of {', '.join(fields)}; got {arch!r}")
+    return dict(arch)

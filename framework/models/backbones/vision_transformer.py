@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from framework.errors import ConfigError, did_you_mean
-from framework.models.backbones.base import BaseBackbone, check_frozen_stages, check_out_indices
+from framework.errors import ConfigError
+from framework.models.backbones.base import BaseBackbone, check_frozen_stages, check_out_indices, named_arch
 from framework.models.layers import (
     INTERPOLATIONS,
     PatchEmbed,
@@ -141,7 +141,7 @@ class VisionTransformer(BaseBackbone):
         no_embed_class: bool = False,
     ) -> None:
         super().__init__(init_cfg)
-        layer = arch_settings(arch)
+        layer = named_arch("VisionTransformer", arch, ARCHS, ARCH_FIELDS, ALIASES)
         self.embed_dims, self.num_layers = layer["embed_dims"], layer.pop("num_layers")
         _check_choices(out_type, interpolate_mode, with_cls_token)
         self.out_type, self.interpolate_mode = out_type, interpolate_mode
@@ -256,29 +256,6 @@ class VisionTransformer(BaseBackbone):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.num_layers + 1 if name.startswith(("norm.", "fc_norm.")) else 0
-
-
-def arch_settings(arch: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes of an architecture, by the names in `ARCH_FIELDS`.
-
-    Raises:
-        ConfigError: No such name, or fields are missing or unknown.
-    """
-    if isinstance(arch, str):
-        name = ALIASES.get(arch.lower(), arch.lower())
-        if name not in ARCHS:
-            hint = did_you_mean(arch, [*ARCHS, *ALIASES]) or "."
-            names = ", ".join([*ARCHS, *(alias for alias in ALIASES if len(alias) > 1)])
-            raise ConfigError(
-                f"VisionTransformer has no arch {arch!r}{hint} Accepted: {names}; "
-                f"or a dict of {', '.join(ARCH_FIELDS)}"
-            )
-        return dict(ARCHS[name])
-    if not isinstance(arch, Mapping) or set(arch) != set(ARCH_FIELDS):
-        raise ConfigError(
-            f"VisionTransformer: arch is a name or a dict of {', '.join(ARCH_FIELDS)}; got {arch!r}"
-        )
-    return dict(arch)
 
 
 def _check_choices(out_type: str, interpolate_mode: str, with_cls_token: bool) -> None:

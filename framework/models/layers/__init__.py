@@ -5,8 +5,9 @@ from framework.models.layers.attention import Attention
 from framework.models.layers.drop_path import build_drop_path, linear_rates
 from framework.models.layers.layer_scale import LayerScale
 from framework.models.layers.mlp import Mlp, SwiGLUMlp
-from framework.models.layers.norm import NORMS, build_norm_layer
+from framework.models.layers.norm import NORMS, GlobalResponseNorm, LayerNorm2d, build_norm_layer
 from framework.models.layers.patch_embed import INTERPOLATIONS, PatchEmbed, resize_pos_embed, to_pair
+from framework.models.layers.plugins import PluginPlan, own_modules
 from framework.models.layers.transformer_block import TransformerBlock
 
 __all__ = [
@@ -14,9 +15,12 @@ __all__ = [
     "INTERPOLATIONS",
     "NORMS",
     "Attention",
+    "GlobalResponseNorm",
+    "LayerNorm2d",
     "LayerScale",
     "Mlp",
     "PatchEmbed",
+    "PluginPlan",
     "QuickGELU",
     "SwiGLUMlp",
     "TransformerBlock",
@@ -24,6 +28,7 @@ __all__ = [
     "build_drop_path",
     "build_norm_layer",
     "linear_rates",
+    "own_modules",
     "resize_pos_embed",
     "to_pair",
 ]

@@ -5,9 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from framework.errors import ConfigError, did_you_mean
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalises the channels at each position of a feature map.
+
+    Args:
+        num_channels: Number of channels.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
+        super().__init__(num_channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        x = functional.layer_norm(
+            x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return x.permute(0, 3, 1, 2)
+
+
+class GlobalResponseNorm(nn.Module):
+    """Lets the channels of a feature map compete by their norm over all positions.
+
+    Source: ConvNeXt V2, https://arxiv.org/abs/2301.00808, section 3.1. Starts as the identity.
+
+    Args:
+        dim: Number of channels, the last dimension of the input.
+        eps: Added to the mean norm.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, height, width, dim) to the same shape."""
+        norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        return x + self.bias + self.weight * (x * (norms / (norms.mean(dim=-1, keepdim=True) + self.eps)))
+
 
 NORMS: dict[str, type[nn.Module]] = {
     "BN": nn.BatchNorm2d,
@@ -17,6 +61,7 @@ NORMS: dict[str, type[nn.Module]] = {
     "SyncBN": nn.SyncBatchNorm,
     "GN": nn.GroupNorm,
     "LN": nn.LayerNorm,
+    "LN2d": LayerNorm2d,
 }
 
 
