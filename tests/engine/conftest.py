@@ -50,13 +50,14 @@ def config(tmp_path):
     def make(**changes):
         data = {"type": "Digits", "test_size": 1677, "split": "train"}
         sampler = {"type": "DefaultSampler", "shuffle": True}
+        held_out = {"type": "Digits", "test_size": 121, "split": "test"}  # an odd number
         return Config(
             {
                 "model": _model(),
                 "work_dir": str(tmp_path / "run"),
                 "train_dataloader": {"batch_size": 32, "dataset": data, "sampler": sampler},
-                "val_dataloader": {"batch_size": 100, "dataset": data},
-                "test_dataloader": {"batch_size": 100, "dataset": data},
+                "val_dataloader": {"batch_size": 100, "dataset": held_out},
+                "test_dataloader": {"batch_size": 100, "dataset": held_out},
                 "val_evaluator": {"type": "Accuracy"},
                 "test_evaluator": {"type": "Accuracy", "topk": (1, 5)},
                 "train_cfg": {"by_epoch": True, "max_epochs": 3},

@@ -1,11 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +7,6 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from framework.evaluation.accuracy import label_ranks
 from framework.registry import METRICS
-
-ROOT = Path(__file__).parents[2]
 
 
 def evaluate(batches, size, **arguments):
@@ -65,32 +57,3 @@ def test_a_batch_without_labels_is_an_error():
 def test_a_topk_that_makes_no_sense(topk):
     with pytest.raises(ValueError, match="topk must be"):
         METRICS.build(dict(type="Accuracy", topk=topk))
-
-
-TWO_PROCESSES = """
-    import os, sys
-    import torch, torch.distributed as dist
-    from framework.registry import DATA_SAMPLERS, METRICS
-
-    METRICS.names(), DATA_SAMPLERS.names()  # imports before the fork
-    child = os.fork()
-    rank = 1 if child == 0 else 0
-    dist.init_process_group('gloo', init_method='file://' + sys.argv[1], rank=rank, world_size=2)
-    scores = torch.eye(5)[torch.tensor([0, 1, 2, 3, 4, 0, 1])]
-    labels = torch.tensor([0, 1, 2, 3, 4, 4, 4])
-    sampler = DATA_SAMPLERS.build(dict(type='DefaultSampler', dataset=list(labels), shuffle=False, seed=0))
-    metric = METRICS.build(dict(type='Accuracy'))
-    for batch in torch.tensor(list(sampler)).split(3):
-        metric.process(None, [dict(scores=scores[batch], labels=labels[batch])])
-    result = metric.evaluate(7)
-    assert len(sampler) == 4 and result == {'accuracy/top1': 5 / 7}, (rank, len(sampler), result)
-    dist.destroy_process_group()
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)
-"""
-
-
-def test_two_processes_count_a_padded_sample_once(tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TWO_PROCESSES), str(tmp_path / "store")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=100)
-    assert run.returncode == 0, run.stderr

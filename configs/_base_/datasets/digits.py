@@ -18,4 +18,4 @@ test_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
 )
 test_evaluator = dict(type="Accuracy", topk=(1, 5))
-test_cfg = dict()
+test_cfg = {}

@@ -27,8 +27,8 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
 )
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
-val_cfg = dict()
+val_cfg = {}
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
-test_cfg = dict()
+test_cfg = {}

@@ -14,7 +14,7 @@ train_pipeline = [
         num_ops=2,
         magnitude=9,
         num_magnitude_bins=11,
-        interpolation="bicubic",
+        interpolation="bilinear",
         fill=[124, 116, 104],
     ),
     dict(type="RandomErasingPixels", p=0.25),

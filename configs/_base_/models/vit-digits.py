@@ -9,8 +9,6 @@ model = dict(
         img_size=8,
         patch_size=2,
         in_channels=1,
-        out_type="avg_featmap",
-        final_norm=False,
     ),
     neck=None,
     head=dict(type="LinearClsHead", num_classes=10, in_channels=64),
