@@ -3,18 +3,17 @@
 A table holds one architecture family. A row is one tensor of it, a column one naming scheme. A name is a
 dotted pattern in which `{}` stands for an index; a pattern that ends in `.*` stands for every parameter and
 buffer of a plain layer. Where a scheme stores a tensor otherwise, the entry is an operation, which knows its
-inverse.
+inverse (`operation.py`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import torch
-from torch import Tensor
+from framework.pretrain.operation import Operation, View, names_of
 
 #: What `.*` at the end of a pattern stands for.
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -25,41 +24,27 @@ SAMPLE = 16
 #: The column whose names are those of our own modules.
 OURS = "timm"
 
-Shape = tuple[int, ...]
+#: Stands in a written name for an index that is not ours; see `Table.render`.
+WILD = "*"
+
+Stored = str | Operation
+#: What a row may give for a column: a name or operation; one for each leaf of a `.*` row; None for nothing.
+Given = Stored | Mapping[str, Stored] | None
 
 
-@dataclass(frozen=True)
-class Merge:
-    """Several tensors of the file, one after the other along the first axis, are one of ours."""
-
-    names: tuple[str, ...]
-
-    def shape(self, shapes: Sequence[Shape]) -> Shape | None:
-        """Return the shape of the result, or None where the parts do not go together."""
-        first = shapes[0]
-        if not first or any(len(s) != len(first) or s[1:] != first[1:] for s in shapes):
-            return None
-        return (sum(s[0] for s in shapes), *first[1:])
-
-    def windows(self, out: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
-        """Return the part of `out` that each source fills, so that it can be read in place."""
-        return list(out.split([s[0] for s in shapes]))
-
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Turn the file's tensors into ours."""
-        return torch.cat(list(tensors))
-
-    def inverse(self, tensor: Tensor) -> list[Tensor]:
-        """Turn our tensor into the file's, equal parts."""
-        return list(tensor.chunk(len(self.names)))
-
-
-Entry = str | Merge
-
-
-def merge(*names: str) -> Merge:
+def merge(*names: str, axes: str | None = None) -> Operation:
     """Return the entry for a tensor that is stored in parts (query, key and value, say)."""
-    return Merge(names)
+    return Operation(names, View(axes) if axes else None)
+
+
+def view(name: str, axes: str) -> Operation:
+    """Return the entry for a tensor that is stored with other axes (see `View`)."""
+    return Operation((name,), View(axes))
+
+
+def query_value(query: str, value: str) -> Operation:
+    """Return the entry for a bias of query, key and value of which the key's is zero and not stored."""
+    return Operation((query, value), zero_key=True)
 
 
 @dataclass(frozen=True)
@@ -71,12 +56,16 @@ class Row:
         kind: How its shape may be adapted (see `adapt.py`), or None.
     """
 
-    names: Mapping[str, Entry]
+    names: Mapping[str, Given]
     kind: str | None = None
 
 
-def row(ours: str, *, kind: str | None = None, **others: Entry) -> Row:
-    """Write a row: our name, then every other column's."""
+def row(ours: Given, *, kind: str | None = None, **others: Given) -> Row:
+    """Write a row: our name, then every other column's.
+
+    A column that is based on another (`Column.base`) takes the other's name where it gives none; None says
+    that it does not have the tensor.
+    """
     return Row({OURS: ours, **others}, kind)
 
 
@@ -87,19 +76,32 @@ class Column:
     Attributes:
         producers: Who writes files with these names.
         source: Where the names were read.
+        base: The column whose names it takes where a row gives none.
+        changes: What is written otherwise in the names of `base`: (there, here).
+        prefix: What stands before the names in a file that has a classifier, too.
+        head: The classifier's last layer, behind the prefix; `^` before it: beside the prefix.
+        head_dist: The same for the head of the distillation token.
+        tested: What its names were compared with.
     """
 
     producers: str
     source: str
+    base: str | None = None
+    changes: tuple[tuple[str, str], ...] = ()
+    prefix: str = ""
+    head: Given = None
+    head_dist: Given = None
+    tested: str = ""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a key stands in a table: behind a prefix, in a row, with these indices."""
+    """Where a key stands in a table: behind a prefix, in a row, with these indices, as this part of an entry."""
 
     prefix: str
     row: Row
     indices: tuple[str, ...]
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,61 +110,104 @@ class Table:
 
     Attributes:
         name: The family.
+        title: The family in words.
         columns: Scheme -> who writes it.
         rows: The tensors.
     """
 
     name: str
+    title: str
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     _expanded: tuple[Row, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rows = tuple(expanded for one in self.rows for expanded in _expand(one))
+        rows = tuple(expanded for one in self.rows for expanded in _expand(_derive(one, self.columns)))
         object.__setattr__(self, "_expanded", rows)
 
     @cached_property
-    def _index(self) -> dict[str, dict[str, list[tuple[Row, list[str | None]]]]]:
-        """Column -> pattern with its numbers left open -> the rows written so, and the fixed numbers."""
-        index: dict[str, dict[str, list[tuple[Row, list[str | None]]]]] = {c: {} for c in self.columns}
+    def _index(self) -> dict[str, list[_Spot]]:
+        """Pattern with its numbers left open -> the columns and rows that write it so."""
+        index: dict[str, list[_Spot]] = {}
         for one in self._expanded:
             for column, entry in one.names.items():
-                first = entry if isinstance(entry, str) else entry.names[0]
-                index[column].setdefault(_open(first), []).append((one, _numbers(first)))
+                for part, name in enumerate(_stored_names(entry)):
+                    spot = _Spot(column, one, part, _slots(name))
+                    index.setdefault(_open(name), []).append(spot)
         return index
 
     def locate(self, key: str, column: str) -> Place | None:
-        """Find the row of a key behind the shortest prefix, or None.
+        """Find the row of a key in a scheme, behind the shortest prefix, or None."""
+        return self.locate_all(key).get(column)
 
-        An entry of several parts is found by its first part.
+    def locate_all(self, key: str) -> dict[str, Place]:
+        """Find the row of a key in every scheme that has it, each behind its shortest prefix."""
+        index = self._index
+        segments = key.split(".")
+        opened = [_NUMBER.sub("{}", segment) for segment in segments]
+        found: dict[str, Place] = {}
+        for start in range(len(segments)):
+            spots = index.get(".".join(opened[start:]))
+            if spots is None:
+                continue
+            numbers = _NUMBER.findall(".".join(segments[start:]))
+            prefix = ".".join([*segments[:start], ""]) if start else ""
+            for spot in spots:
+                indices = None if spot.column in found else spot.read(numbers)
+                if indices is not None:
+                    found[spot.column] = Place(prefix, spot.row, indices, spot.part)
+        return found
+
+    def render(self, place: Place, column: str) -> Stored | None:
+        """Write the names of a row in a scheme, without prefix; None where the scheme does not have it.
+
+        An index that is not ours is written `*`.
         """
-        index = self._index[column]
-        opened, numbers = _open(key), _NUMBER.findall(key)
-        start = 0
-        while True:
-            left = numbers[len(numbers) - opened.count("{}", start) :] if "{}" in opened[start:] else []
-            for one, fixed in index.get(opened[start:], ()):
-                if all(want is None or want == got for want, got in zip(fixed, left, strict=True)):
-                    indices = tuple(n for want, n in zip(fixed, left, strict=True) if want is None)
-                    return Place(key[: len(key) - _tail_length(key, opened, start)], one, indices)
-            dot = opened.find(".", start)
-            if dot < 0:
-                return None
-            start = dot + 1
-
-    def render(self, place: Place, column: str) -> Entry | None:
-        """Write the names of a row in a scheme, without prefix; None where the scheme does not have it."""
         entry = place.row.names.get(column)
-        if entry is None:
-            return None
         if isinstance(entry, str):
             return _fill(entry, place.indices)
-        return Merge(tuple(_fill(name, place.indices) for name in entry.names))
+        if not isinstance(entry, Operation):
+            return None
+        names = [_fill(name, place.indices) for name in entry.names]
+        return replace(entry, names=tuple(n for n in names if n)) if all(names) else None
 
 
-def names_of(entry: Entry) -> tuple[str, ...]:
-    """Return the tensors of a file that an entry takes."""
-    return (entry,) if isinstance(entry, str) else entry.names
+@dataclass(frozen=True)
+class _Slot:
+    """A place for an index i, written as `factor * i + shift`."""
+
+    factor: int = 1
+    shift: int = 0
+
+    def read(self, number: str) -> str | None:
+        index, rest = divmod(int(number) - self.shift, self.factor)
+        return None if rest or index < 0 else str(index)
+
+    def write(self, index: str) -> str | None:
+        number = self.factor * int(index) + self.shift
+        return None if number < 0 else str(number)
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Where a pattern is written: `slots` has a number that must stand there, a slot, or None for any."""
+
+    column: str
+    row: Row
+    part: int
+    slots: tuple[str | _Slot | None, ...]
+
+    def read(self, numbers: Sequence[str]) -> tuple[str, ...] | None:
+        indices = []
+        for slot, number in zip(self.slots, numbers, strict=True):
+            if isinstance(slot, _Slot):
+                index = slot.read(number)
+                if index is None:
+                    return None
+                indices.append(index)
+            elif slot is not None and slot != number:
+                return None
+        return tuple(indices)
 
 
 @dataclass(frozen=True)
@@ -187,73 +232,148 @@ def read_names(sizes: Mapping[str, int], tables: Sequence[Table]) -> Reading | N
     """
     best: Reading | None = None
     best_size = sum(sizes.values()) * 0.1
-    for table, column in _promising(sizes, tables):
-        reading = _read(sizes, table, column)
-        size = sum(sizes[key] for key in reading.places)
-        if size > best_size:
-            best, best_size = reading, size
+    for table in _promising(sizes, tables):
+        for reading in _read(sizes, table):
+            size = sum(sizes[key] for key in reading.places)
+            if size > best_size:
+                best, best_size = reading, size
     return best
 
 
-def _promising(sizes: Mapping[str, int], tables: Sequence[Table]) -> list[tuple[Table, str]]:
-    """Return the schemes that know most of the largest tensors; equals in the order of the tables."""
+def _promising(sizes: Mapping[str, int], tables: Sequence[Table]) -> list[Table]:
+    """Return the tables of which a scheme knows most of the largest tensors."""
     largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SAMPLE]
-    hits = {
-        (index, column): sum(table.locate(key, column) is not None for key in largest)
-        for index, table in enumerate(tables)
-        for column in table.columns
-    }
-    most = max(hits.values(), default=0)
-    return [(tables[index], column) for (index, column), count in hits.items() if count == most > 0]
+    hits = []
+    for table in tables:
+        counts: dict[str, int] = {}
+        for key in largest:
+            for column in table.locate_all(key):
+                counts[column] = counts.get(column, 0) + 1
+        hits.append(max(counts.values(), default=0))
+    most = max(hits, default=0)
+    return [table for table, count in zip(tables, hits, strict=True) if count >= most > 0]
 
 
-def _read(sizes: Mapping[str, int], table: Table, column: str) -> Reading:
-    places = {key: place for key in sizes if (place := table.locate(key, column))}
-    votes: dict[str, int] = {}
-    for key, place in places.items():
-        votes[place.prefix] = votes.get(place.prefix, 0) + sizes[key]
-    prefix = max(votes, key=votes.__getitem__)
-    return Reading(table, column, prefix, {k: p for k, p in places.items() if p.prefix == prefix})
+def _read(sizes: Mapping[str, int], table: Table) -> Iterator[Reading]:
+    """Yield the best reading of every scheme."""
+    places: dict[str, dict[str, Place]] = {column: {} for column in table.columns}
+    votes: dict[str, dict[str, int]] = {column: {} for column in table.columns}
+    for key, size in sizes.items():
+        for column, place in table.locate_all(key).items():
+            places[column][key] = place
+            votes[column][place.prefix] = votes[column].get(place.prefix, 0) + size
+    for column, found in places.items():
+        if found:
+            prefix = max(votes[column], key=votes[column].__getitem__)
+            yield Reading(table, column, prefix, {k: p for k, p in found.items() if p.prefix == prefix})
 
 
 _NUMBER = re.compile(r"\d+")
-_SLOT = re.compile(r"\{\}|\d+")
+_SLOT = re.compile(r"\{(?P<any>\*)?(?:(?P<factor>\d+)n)?(?P<shift>[+-]\d+)?\}|\d+")
 
 
-def _open(name: str) -> str:
-    """Leave every number of a name or pattern open."""
-    return _NUMBER.sub("{}", name)
+def _open(pattern: str) -> str:
+    """Leave every number of a pattern open."""
+    return _SLOT.sub("{}", pattern)
 
 
-def _numbers(pattern: str) -> list[str | None]:
-    """Return the numbers of a pattern in order, None for an index."""
-    return [None if slot == "{}" else slot for slot in _SLOT.findall(pattern)]
+def _slots(pattern: str) -> tuple[str | _Slot | None, ...]:
+    """Return what stands in the open places of a pattern, in order."""
+    return tuple(_slot(match) for match in _SLOT.finditer(pattern))
 
 
-def _tail_length(key: str, opened: str, start: int) -> int:
-    """Return how many characters of `key` the pattern from `start` on stands for."""
-    segments = opened.count(".", start) + 1
-    return len(".".join(key.rsplit(".", segments)[-segments:])) if segments <= key.count(".") else len(key)
+def _slot(match: re.Match[str]) -> str | _Slot | None:
+    if match.group()[0] != "{":
+        return match.group()
+    if match["any"]:
+        return None
+    return _Slot(int(match["factor"] or 1), int(match["shift"] or 0))
 
 
-def _fill(pattern: str, indices: tuple[str, ...]) -> str:
-    return pattern.format(*indices)
+def _fill(pattern: str, indices: Sequence[str]) -> str | None:
+    """Write indices into a pattern; None where one is missing, or is none of this scheme's."""
+    if "{" not in pattern:
+        return pattern
+    given = iter(indices)
+    written: list[str | None] = []
+
+    def write(match: re.Match[str]) -> str:
+        slot = _slot(match)
+        if isinstance(slot, _Slot):
+            index = next(given, None)
+            written.append(None if index is None else slot.write(index))
+            return written[-1] or ""
+        return WILD if slot is None else slot
+
+    name = _SLOT.sub(write, pattern)
+    return None if None in written else name
+
+
+def _derive(one: Row, columns: Mapping[str, Column]) -> Row:
+    """Give every column that is based on another its names."""
+    names = dict(one.names)
+    for name, column in columns.items():
+        if column.base is not None and name not in names:
+            names[name] = _changed(names.get(column.base), column.changes)
+    return Row(names, one.kind)
+
+
+def _changed(entry: Given, changes: Sequence[tuple[str, str]]) -> Given:
+    if entry is None or not changes:
+        return entry
+    if isinstance(entry, Mapping):
+        return {leaf: changed for leaf, one in entry.items() if (changed := _changed_names(one, changes))}
+    return _changed_names(entry, changes)
+
+
+def _changed_names(entry: Stored, changes: Sequence[tuple[str, str]]) -> Stored:
+    names = []
+    for name in _stored_names(entry):
+        for there, here in changes:
+            name = name.replace(there, here)
+        names.append(name)
+    return names[0] if isinstance(entry, str) else replace(entry, names=tuple(names))
 
 
 def _expand(one: Row) -> Iterator[Row]:
     """Write a row that ends in `.*` out, one row per leaf."""
-    ours = one.names[OURS]
-    if not (isinstance(ours, str) and ours.endswith(".*")):
-        yield one
-        return
-    for leaf in LEAVES:
-        yield Row(
-            {column: _with_leaf(entry, leaf) for column, entry in one.names.items()},
-            one.kind if leaf == "weight" else None,
-        )
+    leaves = LEAVES if any(_is_layer(entry) for entry in one.names.values()) else ("",)
+    for leaf in leaves:
+        names = {column: stored for column, entry in one.names.items() if (stored := _with_leaf(entry, leaf))}
+        yield Row(names, one.kind if leaf in ("weight", "") else None)
 
 
-def _with_leaf(entry: Entry, leaf: str) -> Entry:
+def _is_layer(entry: Given) -> bool:
+    if isinstance(entry, Mapping):
+        return True
+    return entry is not None and _stored_names(entry)[0].endswith(".*")
+
+
+def _with_leaf(entry: Given, leaf: str) -> Stored | None:
+    if isinstance(entry, Mapping):
+        return entry.get(leaf)
+    if entry is None or not _is_layer(entry):
+        return entry
     if isinstance(entry, str):
         return entry[:-1] + leaf
-    return Merge(tuple(name[:-1] + leaf for name in entry.names))
+    return replace(entry, names=tuple(name[:-1] + leaf for name in entry.names))
+
+
+def _stored_names(entry: Given) -> tuple[str, ...]:
+    assert not isinstance(entry, Mapping)
+    return () if entry is None else names_of(entry)
+
+
+def leaves_of(entry: Given) -> dict[str, Stored]:
+    """Write out an entry that ends in `.*`: leaf -> name or operation."""
+    return {leaf: stored for leaf in ("weight", "bias") if (stored := _with_leaf(entry, leaf))}
+
+
+def outer(prefix: str) -> str:
+    """Return a prefix without its last segment."""
+    return prefix[: prefix.rfind(".", 0, -1) + 1]
+
+
+def head_name(name: str, prefix: str) -> str:
+    """Write the name of a classifier's tensor: `^` before it says that it stands beside the prefix."""
+    return outer(prefix) + name[1:] if name.startswith("^") else prefix + name

@@ -21,6 +21,7 @@ from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import KINDS
 from framework.pretrain.errors import SpecError
 from framework.pretrain.inventory import Inventory, take_inventory
+from framework.pretrain.operation import Entry
 from framework.pretrain.plan import Assignment, Plan, Wanted, check_plan, make_plan
 from framework.pretrain.report import LoadReport, announce, make_report
 from framework.pretrain.source import fetch
@@ -253,8 +254,8 @@ def _fits_as_map(assignment: Assignment, sources: list[LazyTensor], target: Tens
 def _readings(assignment: Assignment, sources: list[LazyTensor], out: Tensor) -> list[Callable[[], None]]:
     """Return the steps that fill `out`; they may run at the same time."""
     entry, adaptation = assignment.entry, assignment.adaptation
-    if adaptation is IDENTITY and out.device.type == "cpu":
-        windows = [out] if isinstance(entry, str) else entry.windows(out, [s.shape for s in sources])
+    windows = _windows(entry, sources, out) if adaptation is IDENTITY else None
+    if windows is not None and out.device.type == "cpu":
         return [
             piece
             for source, window in zip(sources, windows, strict=True)
@@ -267,6 +268,10 @@ def _readings(assignment: Assignment, sources: list[LazyTensor], out: Tensor) ->
         out.copy_(adapt.apply(adaptation, whole))
 
     return [convert]
+
+
+def _windows(entry: Entry, sources: list[LazyTensor], out: Tensor) -> list[Tensor] | None:
+    return [out] if isinstance(entry, str) else entry.windows(out, [s.shape for s in sources])
 
 
 def _run(jobs: list[Callable[[], None]]) -> None:

@@ -5,14 +5,26 @@ Pure: names and shapes in, an alignment out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from framework.pretrain.dialect import Entry, Place, Reading, Shape, Table, names_of, read_names
-from framework.pretrain.dialects.common import HEADS, PREFERRED
+from framework.pretrain.dialect import (
+    WILD,
+    Given,
+    Place,
+    Reading,
+    Table,
+    head_name,
+    leaves_of,
+    outer,
+    read_names,
+)
+from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS, PREFERRED, PROJECTING
 from framework.pretrain.inventory import Inventory
+from framework.pretrain.operation import Entry, Operation, Part, Shape, names_of, with_names
 
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
 TIE = 0.97
@@ -22,6 +34,9 @@ MISFIT_VOTE = 1e-3
 
 #: An alignment that scores less than this share of the module is chance, and none at all.
 MINIMUM = 2e-4
+
+#: A scheme is voted on if the file has any of this many names, spread over the module, in it.
+PROBES = 32
 
 #: A tail that ends more keys than this is too common to tell anything (`weight`).
 COMMON_TAIL = 64
@@ -75,18 +90,17 @@ def align(
     """
     sizes = {name: prod(shape) for name, shape in wanted.items()}
     reading = read_names(sizes, tables)
-    tails = _tails(file)
+    spelled = spell(file)
     votes: dict[_Candidate, float] = {}
     if dialect is None or reading is None or dialect == reading.column:
-        votes.update(_vote_same_names(wanted, sizes, file, tails))
+        votes.update(_vote_same_names(wanted, sizes, spelled))
     if reading is not None:
-        for column in reading.table.columns:
-            if column != reading.column and dialect in (None, column):
-                votes.update(_vote_dialect(reading, column, wanted, sizes, file, tails))
+        for column in _present(reading, spelled, dialect):
+            votes.update(_vote_dialect(reading, column, wanted, sizes, spelled))
     if max(votes.values(), default=0) < MINIMUM * sum(sizes.values()):
         return None
     chosen, alternatives = _elect(votes, file)
-    pairs = _pairs(chosen, reading, wanted, file)
+    pairs = _pairs(chosen, reading, wanted, spelled)
     kinds = (
         {name: place.row.kind for name, place in reading.places.items() if place.row.kind} if reading else {}
     )
@@ -101,17 +115,49 @@ def align(
     )
 
 
-def _tails(file: Inventory) -> dict[str, list[str]]:
-    """Return every dotted ending of the file's names -> the prefixes it stands behind."""
-    tails: dict[str, list[str]] = {}
+@dataclass(frozen=True)
+class Spelled:
+    """The names of a file, ready to be looked up.
+
+    Attributes:
+        file: What the file holds.
+        tails: Every dotted ending of its names -> the prefixes it stands behind.
+        wild: Its names with `*` for the first of two indices in a row -> the name.
+    """
+
+    file: Inventory
+    tails: Mapping[str, Sequence[str]]
+    wild: Mapping[str, str]
+
+    def find(self, entry: Entry, prefix: str) -> Entry | None:
+        """Return an entry on the file's names behind a prefix, or None where one of them is missing."""
+        names = [self._name(prefix + name) for name in names_of(entry)]
+        found = [name for name in names if name is not None]
+        return with_names(entry, found) if len(found) == len(names) else None
+
+    def _name(self, name: str) -> str | None:
+        return name if name in self.file.tensors else self.wild.get(name)
+
+
+def spell(file: Inventory) -> Spelled:
+    """List the endings of a file's names."""
+    wild = {}
     for name in file.tensors:
+        match = _TWO_INDICES.search(name)
+        if match:
+            wild[f"{name[: match.start(1)]}{WILD}{name[match.end(1) :]}"] = name
+    tails: dict[str, list[str]] = {}
+    for name in (*file.tensors, *wild):
         start = 0
         while True:
             tails.setdefault(name[start:], []).append(name[:start])
             start = name.find(".", start) + 1
             if not start:
                 break
-    return tails
+    return Spelled(file, tails, wild)
+
+
+_TWO_INDICES = re.compile(r"(?:^|\.)(\d+)\.\d+\.")
 
 
 def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
@@ -121,22 +167,21 @@ def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
 def _vote_same_names(
     wanted: Mapping[str, Shape],
     sizes: Mapping[str, int],
-    file: Inventory,
-    tails: Mapping[str, list[str]],
+    spelled: Spelled,
 ) -> dict[_Candidate, float]:
     """Let every key vote for the prefixes under which file and module use the same names."""
     votes: dict[_Candidate, float] = {}
     for model_prefix in _model_prefixes(sizes):
         for name in wanted:
             tail = name[len(model_prefix) :]
-            prefixes = tails.get(tail, ()) if name.startswith(model_prefix) else ()
+            prefixes = spelled.tails.get(tail, ()) if name.startswith(model_prefix) else ()
             if len(prefixes) > COMMON_TAIL or (model_prefix and "." not in tail):
                 continue
             for prefix in prefixes:
                 candidate = _Candidate(None, *_without_common_end(model_prefix, prefix))
                 if candidate.model_prefix != model_prefix:
                     continue  # the shorter pair of prefixes collects this vote
-                shape = file.tensors[prefix + tail].tensor.shape
+                shape = spelled.file.tensors[prefix + tail].tensor.shape
                 votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
     return votes
 
@@ -163,34 +208,51 @@ def _without_common_end(first: str, second: str) -> tuple[str, str]:
     return ".".join([*one, ""]) if one else "", ".".join([*two, ""]) if two else ""
 
 
+def _present(reading: Reading, spelled: Spelled, dialect: str | None) -> list[str]:
+    """Return the schemes, other than the module's own, of which the file has any of some names."""
+    places = list(reading.places.values())
+    sample = places[:: len(places) // PROBES + 1]
+    others = [column for column in reading.table.columns if column != reading.column]
+    if dialect is not None:
+        return [column for column in others if column == dialect]
+    return [column for column in others if any(_probe(reading, place, column, spelled) for place in sample)]
+
+
+def _probe(reading: Reading, place: Place, column: str, spelled: Spelled) -> bool:
+    entry = reading.table.render(place, column)
+    return entry is not None and names_of(entry)[0] in spelled.tails
+
+
 def _vote_dialect(
     reading: Reading,
     column: str,
     wanted: Mapping[str, Shape],
     sizes: Mapping[str, int],
-    file: Inventory,
-    tails: Mapping[str, list[str]],
+    spelled: Spelled,
 ) -> dict[_Candidate, float]:
     """Let every key vote for the prefix under which the file has it in this scheme."""
     votes: dict[_Candidate, float] = {}
     for name, place in reading.places.items():
-        entry = reading.table.render(place, column)
-        prefixes = tails.get(names_of(entry)[0], ()) if entry is not None else ()
-        for prefix in prefixes:
-            shape = entry_shape(entry, prefix, file)
+        entry = _entry(reading, place, column)
+        prefixes = spelled.tails.get(names_of(entry)[0], ()) if entry is not None else ()
+        for prefix in prefixes if entry is not None else ():
+            found = spelled.find(entry, prefix)
+            shape = None if found is None else entry_shape(found, spelled.file)
             candidate = _Candidate(column, reading.prefix, prefix)
             votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
     return votes
 
 
-def entry_shape(entry: Entry | None, prefix: str, file: Inventory) -> Shape | None:
-    """Return the shape that an entry's tensors give together, or None where one is missing or they misfit."""
-    if entry is None:
-        return None
-    found = [file.tensors.get(prefix + name) for name in names_of(entry)]
-    shapes = [one.tensor.shape for one in found if one is not None]
-    if len(shapes) < len(found):
-        return None
+def _entry(reading: Reading, place: Place, column: str) -> Entry | None:
+    """Return what the scheme has for a key of the module, as the module has it."""
+    source = reading.table.render(place, column)
+    own = place.row.names[reading.column]
+    return Part(source, own, place.part) if source is not None and isinstance(own, Operation) else source
+
+
+def entry_shape(entry: Entry, file: Inventory) -> Shape | None:
+    """Return the shape that an entry's tensors give together, or None where they misfit."""
+    shapes = [file.tensors[name].tensor.shape for name in names_of(entry)]
     return shapes[0] if isinstance(entry, str) else entry.shape(shapes)
 
 
@@ -226,63 +288,100 @@ def _preferred(first: str, second: str) -> bool:
 
 
 def _pairs(
-    chosen: _Candidate, reading: Reading | None, wanted: Mapping[str, Shape], file: Inventory
+    chosen: _Candidate, reading: Reading | None, wanted: Mapping[str, Shape], spelled: Spelled
 ) -> dict[str, Entry]:
     """Pair every name of the module that the file has under the chosen alignment, heads included."""
     pairs: dict[str, Entry] = {}
     for name in wanted:
-        entry = next(_entries(name, chosen, reading, file), None)
+        entry = next(_entries(name, chosen, reading, spelled), None)
         if entry is not None:
             pairs[name] = entry
-    return {**pairs, **_head_pairs(chosen, pairs, wanted, file)}
+    if _projects(chosen.file_prefix):
+        inner = tuple(f"{chosen.file_prefix}{stem}." for stem in HEADS)
+        return {name: e for name, e in pairs.items() if not names_of(e)[0].startswith(inner)}
+    column = reading.table.columns[chosen.column] if reading and chosen.column else None
+    for given, stems in ((column and column.head, HEADS), (column and column.head_dist, DISTILLED_HEADS)):
+        pairs.update(_head_pairs(chosen, pairs, wanted, spelled, given, stems))
+    return pairs
 
 
-def _entries(name: str, chosen: _Candidate, reading: Reading | None, file: Inventory) -> Iterator[Entry]:
+def _projects(prefix: str) -> bool:
+    """Tell whether what is called a head behind this prefix is a projector, not a classifier."""
+    return any(segment in PROJECTING for segment in prefix.split("."))
+
+
+def _entries(name: str, chosen: _Candidate, reading: Reading | None, spelled: Spelled) -> Iterator[Entry]:
     """Yield what the file has for a name: by the scheme, by the same name, by the same name further out."""
     place = reading.places.get(name) if reading and chosen.column else None
     if place is not None and reading is not None and chosen.column is not None:
-        entry = _in_file(reading, place, chosen.column, chosen.file_prefix, file)
+        entry = _in_file(reading, place, chosen.column, chosen.file_prefix, spelled)
         if entry is not None:
             yield entry
         return
     model_root, file_root = _without_common_end(chosen.model_prefix, chosen.file_prefix)
     for model_prefix, file_prefix in ((chosen.model_prefix, chosen.file_prefix), (model_root, file_root)):
-        if name.startswith(model_prefix) and file_prefix + name[len(model_prefix) :] in file.tensors:
+        if name.startswith(model_prefix) and file_prefix + name[len(model_prefix) :] in spelled.file.tensors:
             yield file_prefix + name[len(model_prefix) :]
 
 
-def _in_file(reading: Reading, place: Place, column: str, prefix: str, file: Inventory) -> Entry | None:
-    entry = reading.table.render(place, column)
-    if entry is None or any(prefix + name not in file.tensors for name in names_of(entry)):
+def _in_file(reading: Reading, place: Place, column: str, prefix: str, spelled: Spelled) -> Entry | None:
+    """Find a scheme's entry behind the prefix, or else behind a longer or shorter one that alone has it.
+
+    transformers 5 writes ViTMSN's layers without the prefix that its embeddings have.
+    """
+    entry = _entry(reading, place, column)
+    if entry is None:
         return None
-    if isinstance(entry, str):
-        return prefix + entry
-    return type(entry)(tuple(prefix + name for name in entry.names))
+    found = spelled.find(entry, prefix)
+    others = spelled.tails.get(names_of(entry)[0], ())
+    if found is not None or len(others) != 1 or not _nested(prefix, others[0]):
+        return found
+    there = reading.table.locate(others[0] + names_of(entry)[0], column)
+    return spelled.find(entry, others[0]) if there is not None and there.row is place.row else None
+
+
+def _nested(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _head_pairs(
-    chosen: _Candidate, pairs: Mapping[str, Entry], wanted: Mapping[str, Shape], file: Inventory
+    chosen: _Candidate,
+    pairs: Mapping[str, Entry],
+    wanted: Mapping[str, Shape],
+    spelled: Spelled,
+    given: Given,
+    stems: Sequence[str],
 ) -> dict[str, Entry]:
     """Pair the classifiers' last layers, which every library calls otherwise."""
     taken = {name for entry in pairs.values() for name in names_of(entry)}
-    ours = _head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs})
-    shapes = {n: t.tensor.shape for n, t in file.tensors.items() if n not in taken}
-    theirs = _head(chosen.file_prefix, shapes)
-    if ours is None or theirs is None:
+    ours = _head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
+    shapes = {n: t.tensor.shape for n, t in spelled.file.tensors.items() if n not in taken}
+    theirs = _given_head(given, chosen.file_prefix, shapes) or _named_head(
+        _head(chosen.file_prefix, shapes, stems), shapes
+    )
+    if ours is None:
         return {}
-    leaves = ("weight", "bias")
-    return {
-        f"{ours}.{leaf}": f"{theirs}.{leaf}"
-        for leaf in leaves
-        if f"{ours}.{leaf}" in wanted and f"{theirs}.{leaf}" in shapes
-    }
+    return {f"{ours}.{leaf}": e for leaf, e in theirs.items() if f"{ours}.{leaf}" in wanted}
 
 
-def _head(prefix: str, shapes: Mapping[str, Shape]) -> str | None:
+def _given_head(given: Given, prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Entry]:
+    """Return the leaves of the head where the scheme says it is, as far as the file has them."""
+    found: dict[str, Entry] = {}
+    for leaf, entry in leaves_of(given).items():
+        names = [head_name(name, prefix) for name in names_of(entry)]
+        if all(name in shapes for name in names):
+            found[leaf] = with_names(entry, names)
+    return found
+
+
+def _named_head(stem: str | None, shapes: Mapping[str, Shape]) -> dict[str, Entry]:
+    return {leaf: f"{stem}.{leaf}" for leaf in ("weight", "bias") if f"{stem}.{leaf}" in shapes}
+
+
+def _head(prefix: str, shapes: Mapping[str, Shape], stems: Sequence[str]) -> str | None:
     """Return the stem of the classifier's last layer, looked for beside the aligned part and inside it."""
-    outer = prefix[: prefix.rfind(".", 0, -1) + 1]
-    for root in dict.fromkeys((outer, prefix)):
-        for stem in HEADS:
+    for root in dict.fromkeys((outer(prefix), prefix)):
+        for stem in stems:
             if len(shapes.get(f"{root}{stem}.weight", ())) == 2:
                 return root + stem
     return None

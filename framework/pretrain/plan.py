@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 
 from framework.errors import did_you_mean
 from framework.pretrain.adapt import IDENTITY, MODES, Adaptation, TokenLayout, decide
-from framework.pretrain.dialect import Entry, Shape, names_of
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import (
     BOOKKEEPING,
@@ -21,6 +20,7 @@ from framework.pretrain.dialects.common import (
 from framework.pretrain.errors import CoverageError, MismatchError, SpecError
 from framework.pretrain.inventory import Inventory, unwrapped
 from framework.pretrain.match import Alignment, align, entry_shape
+from framework.pretrain.operation import Entry, Shape, names_of
 from framework.pretrain.spec import PretrainSpec
 
 
@@ -126,7 +126,7 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     mismatched: list[Mismatch] = []
     for short, entry in _with_tied(alignment.pairs if alignment else {}, wanted.tied).items():
         name, shape = open_names[short], shapes[short]
-        source = entry_shape(entry, "", file)
+        source = entry_shape(entry, file)
         adaptation = _adaptation(short, source, wanted, file, alignment, spec.adapt)
         if adaptation is None:
             mismatched.append(Mismatch(name, shape, entry, source))

@@ -13,10 +13,10 @@ from mmengine.logging import print_log
 
 from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.checkpoint import Checkpoint
-from framework.pretrain.dialect import Entry, names_of
 from framework.pretrain.errors import PretrainError
 from framework.pretrain.fold import fold
 from framework.pretrain.inventory import Inventory
+from framework.pretrain.operation import Entry, names_of
 from framework.pretrain.plan import Mismatch, Plan
 from framework.pretrain.sources.address import shown
 from framework.pretrain.spec import PretrainSpec
@@ -247,7 +247,7 @@ def announce(report: LoadReport) -> None:
 def _records(plan: Plan, file: Inventory) -> dict[str, TensorRecord]:
     records: dict[str, TensorRecord] = {}
     for one in plan.assignments:
-        how = [f"merge of {len(one.entry.names)}"] if not isinstance(one.entry, str) else []
+        how = [one.entry.described] if not isinstance(one.entry, str) else []
         how += [one.adaptation.note] if one.adaptation is not IDENTITY else []
         status = "loaded" if one.adaptation is IDENTITY else "adapted"
         records[one.name] = _record(status, one.entry, "; ".join(how), plan.shapes[one.name], file)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from framework.pretrain import plan_pretrained
-from framework.pretrain.dialects import TABLES
 from framework.pretrain.report import LoadReport
 
 
@@ -123,19 +122,3 @@ def test_renaming_comes_first_and_idle_rules_are_told(tmp_path) -> None:
     got = report(renamed, Net(), tmp_path, revise_keys=rules)
     assert got.coverage == 1 and got.idle_rules == ("nothing",)
     assert got.tensors["layers.1.bias"].sources == ("blocks.1.bias",)
-
-
-@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
-def test_every_name_of_a_table_is_read_back(table) -> None:
-    for column in table.columns:
-        seen: dict[str, object] = {}
-        for row in table._expanded:
-            entry = row.names.get(column)
-            if entry is None:
-                continue
-            name = (entry if isinstance(entry, str) else entry.names[0]).replace("{}", "7")
-            place = table.locate(f"a.b.{name}", column)
-            assert place is not None and place.prefix == "a.b.", name
-            assert place.row is row and set(place.indices) <= {"7"}
-            assert seen.setdefault(name, row) is row, f"{column}: two rows are called {name}"
-            assert table.render(place, column) is not None

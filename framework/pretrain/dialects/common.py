@@ -67,11 +67,21 @@ HEADS = (
     "head",
     "fc",
     "classifier",
+    "cls_classifier",
     "classifier.1",
+    "classifier.2",
     "classifier.3",
     "classifier.6",
     "last_linear",
     "linear",
+)
+
+#: Where the head of the distillation token is.
+DISTILLED_HEADS = ("head_dist", "head.layers.head_dist", "head.head_dist", "distillation_classifier")
+
+#: Roles in which what is called a head is the projector of a self-supervised method: MoCo, MoCo v3, BYOL.
+PROJECTING = frozenset(
+    {"encoder_q", "encoder_k", "base_encoder", "momentum_encoder", "online_encoder", "online_network"}
 )
 
 #: Last segments (one or more) of parameters whose shape may be adapted, in architectures without a table.

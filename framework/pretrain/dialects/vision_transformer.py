@@ -4,6 +4,7 @@ from framework.pretrain.dialect import Column, Table, merge, row
 
 TABLE = Table(
     name="vision_transformer",
+    title="Vision Transformer",
     columns={
         "timm": Column(
             producers="timm; official MAE, DINO, iBOT, MoCo v3, DeiT, DINOv2, I-JEPA, MSN; framework",
