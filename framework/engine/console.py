@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
-#: Longer messages are cut on the console.
+#: Longer messages, unless they are warnings, go to the log file only.
 MAX_LINES = 24
 
 #: `logger.info(message, extra=DETAIL)`: not for a terminal that shows a progress bar.
@@ -30,13 +30,11 @@ class ConsoleHandler(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record, cut to `MAX_LINES`; details only where no bar shows them."""
-        if getattr(record, "detail", False) and on_terminal():
-            return
-        lines = self.format(record).split("\n")
-        if len(lines) > MAX_LINES:
-            lines = [*lines[:1], f"    ... {len(lines) - 1} more lines in the log file"]
-        tqdm.write("\n".join(lines), file=sys.stdout)
+        """Print the record, unless it is long, or a detail that the progress bar shows."""
+        detail = getattr(record, "detail", False) and on_terminal()
+        long = record.levelno < logging.WARNING and record.getMessage().count("\n") >= MAX_LINES
+        if not detail and not long:
+            tqdm.write(self.format(record), file=sys.stdout)
 
 
 def on_terminal() -> bool:

@@ -69,9 +69,13 @@ def test_a_resumed_bar_begins_where_the_run_stood(terminal):
     assert "4/10" in out.getvalue()
 
 
-def test_long_messages_are_cut_on_the_console(logger, capsys):
-    logger.info("\n".join(["title", *map(str, range(console.MAX_LINES))]))
-    assert capsys.readouterr().out == f"title\n    ... {console.MAX_LINES} more lines in the log file\n"
+def test_long_messages_go_to_the_log_file_only_unless_they_warn(logger, capsys):
+    lines = "\n".join(map(str, range(console.MAX_LINES)))
+    logger.info(lines)
+    logger.info(f"{lines}\none more")
+    assert capsys.readouterr().out == f"{lines}\n"
+    logger.warning(f"{lines}\none more")
+    assert capsys.readouterr().out == f"{lines}\none more\n"
 
 
 def test_the_log_of_the_package_goes_to_the_run_while_it_runs(logger, capsys):
