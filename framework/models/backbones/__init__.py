@@ -3,6 +3,8 @@
 from framework.models.backbones.base import BaseBackbone
 from framework.models.backbones.convnext import ConvNeXt
 from framework.models.backbones.resnet import ResNet
+from framework.models.backbones.swin_transformer import SwinTransformer
+from framework.models.backbones.swin_transformer_v2 import SwinTransformerV2
 from framework.models.backbones.vision_transformer import VisionTransformer
 
-__all__ = ["BaseBackbone", "ConvNeXt", "ResNet", "VisionTransformer"]
+__all__ = ["BaseBackbone", "ConvNeXt", "ResNet", "SwinTransformer", "SwinTransformerV2", "VisionTransformer"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from framework.errors import ConfigError, did_you_mean
 
@@ -21,7 +22,10 @@ class BaseBackbone(BaseModule):
     Attributes:
         feature_dim: Channels of the last feature.
         out_channels: Channels of each feature.
+        norm_eval: Whether batch normalisation keeps its statistics in training.
     """
+
+    norm_eval = False
 
     feature_dim: int
     out_channels: tuple[int, ...]
@@ -40,8 +44,11 @@ class BaseBackbone(BaseModule):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> BaseBackbone:
-        """Set training mode, except for the frozen parts, which stay in evaluation mode."""
+        """Set training mode, except for frozen parts and, with `norm_eval`, batch normalisation."""
         super().train(mode)
+        for module in self.modules() if self.norm_eval else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         for part in self.frozen_parts():
             if isinstance(part, nn.Module):
                 part.eval()
@@ -138,3 +145,14 @@ def named_arch(
     if not isinstance(arch, Mapping) or set(arch) != set(fields):
         raise ConfigError(f"{owner}: arch is a name or a dict of {', '.join(fields)}; got {arch!r}")
     return dict(arch)
+
+
+def check_fields(field: str, cfg: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """Check the entries of a part of a config.
+
+    Raises:
+        ConfigError: One is not accepted.
+    """
+    unknown = sorted(set(cfg) - set(accepted))
+    if unknown:
+        raise ConfigError(f"{field}: unknown {', '.join(unknown)}; accepted are {', '.join(accepted)}")

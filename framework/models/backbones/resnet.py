@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from framework.errors import ConfigError
@@ -240,15 +239,6 @@ class ResNet(BaseBackbone):
         if self.frozen_stages < 0:
             return []
         return [self.conv1, self.bn1, *self.stages()[: self.frozen_stages]]
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Set training mode, except for frozen parts and, with `norm_eval`, batch normalisation."""
-        super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the stages in `out_indices`.

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from framework.errors import ConfigError
-from framework.models.backbones.base import BaseBackbone, check_frozen_stages, check_out_indices, named_arch
+from framework.models.backbones.base import (
+    BaseBackbone,
+    check_fields,
+    check_frozen_stages,
+    check_out_indices,
+    named_arch,
+)
 from framework.models.layers import (
     INTERPOLATIONS,
     PatchEmbed,
@@ -149,7 +155,8 @@ class VisionTransformer(BaseBackbone):
         self.frozen_stages = check_frozen_stages(frozen_stages, self.num_layers)
         norm_cfg = norm_cfg or {"type": "LN", "eps": 1e-6}
 
-        patch_args = {"bias": not pre_norm, **_checked_patch_cfg(patch_cfg)}
+        check_fields("patch_cfg", patch_cfg or {}, PATCH_FIELDS)
+        patch_args = {"bias": not pre_norm, **(patch_cfg or {})}
         self.patch_embed = PatchEmbed(img_size, patch_size, in_channels, self.embed_dims, **patch_args)
         self._make_tokens(with_cls_token, num_registers, no_embed_class)
         self.pos_drop = nn.Dropout(drop_rate)
@@ -268,15 +275,6 @@ def _check_choices(out_type: str, interpolate_mode: str, with_cls_token: bool) -
     if out_type == "cls_token" and not with_cls_token:
         others = ", ".join(OUT_TYPES[1:])
         raise ConfigError(f"out_type='cls_token' needs with_cls_token=True; without it: {others}")
-
-
-def _checked_patch_cfg(patch_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
-    unknown = set(patch_cfg or {}) - set(PATCH_FIELDS)
-    if unknown:
-        raise ConfigError(
-            f"patch_cfg: unknown {', '.join(sorted(unknown))}; accepted are {', '.join(PATCH_FIELDS)}"
-        )
-    return dict(patch_cfg or {})
 
 
 def _checked_layer_cfgs(

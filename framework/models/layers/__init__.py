@@ -7,7 +7,8 @@ from framework.models.layers.layer_scale import LayerScale
 from framework.models.layers.mlp import Mlp, SwiGLUMlp
 from framework.models.layers.norm import NORMS, GlobalResponseNorm, LayerNorm2d, build_norm_layer
 from framework.models.layers.patch_embed import INTERPOLATIONS, PatchEmbed, resize_pos_embed, to_pair
-from framework.models.layers.plugins import PluginPlan, own_modules
+from framework.models.layers.plugins import PluginPlan, on_channels_first, own_modules
+from framework.models.layers.swin_block import PatchMerging, PatchMergingV2, SwinBlock, SwinBlockV2
 from framework.models.layers.transformer_block import TransformerBlock
 
 __all__ = [
@@ -20,14 +21,19 @@ __all__ = [
     "LayerScale",
     "Mlp",
     "PatchEmbed",
+    "PatchMerging",
+    "PatchMergingV2",
     "PluginPlan",
     "QuickGELU",
     "SwiGLUMlp",
+    "SwinBlock",
+    "SwinBlockV2",
     "TransformerBlock",
     "build_activation",
     "build_drop_path",
     "build_norm_layer",
     "linear_rates",
+    "on_channels_first",
     "own_modules",
     "resize_pos_embed",
     "to_pair",

@@ -33,10 +33,7 @@ class Attention(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ConfigError(
-                f"num_heads must divide embed_dims, got num_heads={num_heads}, embed_dims={dim}"
-            )
+        check_num_heads(dim, num_heads)
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -51,3 +48,13 @@ class Attention(nn.Module):
         drop = self.attn_drop_rate if self.training else 0.0
         heads = functional.scaled_dot_product_attention(query, key, value, dropout_p=drop)
         return self.proj_drop(self.proj(heads.transpose(1, 2).reshape(batch, tokens, dim)))
+
+
+def check_num_heads(dim: int, num_heads: int) -> None:
+    """Check that channels can be shared out among heads.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if dim % num_heads:
+        raise ConfigError(f"num_heads must divide embed_dims, got num_heads={num_heads}, embed_dims={dim}")

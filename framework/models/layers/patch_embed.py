@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from framework.models.layers.norm import build_norm_layer
 
 ANTIALIASED = ("bicubic", "bilinear")
 INTERPOLATIONS = (*ANTIALIASED, "nearest")
@@ -33,6 +38,7 @@ class PatchEmbed(nn.Module):
             overlap.
         padding: Zeros around the image in pixels.
         bias: Whether the projection has a bias.
+        norm_cfg: Normalisation of the embeddings (`norm`). Default: none.
 
     Attributes:
         grid_size: Rows and columns of patches of an image of `img_size`.
@@ -50,6 +56,7 @@ class PatchEmbed(nn.Module):
         stride: Size | None = None,
         padding: Size = 0,
         bias: bool = True,
+        norm_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         kernel = to_pair(patch_size)
@@ -61,6 +68,7 @@ class PatchEmbed(nn.Module):
             padding=to_pair(padding),
             bias=bias,
         )
+        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, embed_dims)
         self.grid_size = self.grid_of(*to_pair(img_size))
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
@@ -92,7 +100,7 @@ class PatchEmbed(nn.Module):
             ValueError: The patches do not cover the image exactly.
         """
         grid = self.grid_of(x.shape[-2], x.shape[-1])
-        return self.proj(x).flatten(2).transpose(1, 2), grid
+        return self.norm(self.proj(x).flatten(2).transpose(1, 2)), grid
 
 
 def resize_pos_embed(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from framework.errors import ConfigError, did_you_mean
 from framework.registry import MODELS
@@ -75,6 +75,13 @@ def own_modules(root: nn.Module) -> Iterator[nn.Module]:
     for child in root.children():
         if not isinstance(child, PluginSequence):
             yield from own_modules(child)
+
+
+def on_channels_first(module: nn.Module, x: Tensor) -> Tensor:
+    """Pass maps (batch, rows, columns, channels) through a module that takes the channels first."""
+    if isinstance(module, nn.Identity):
+        return x
+    return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def _checked(entry: Any, positions: Sequence[str], num_stages: int, default: str | None) -> _Plugin:
