@@ -77,7 +77,7 @@ class Plan:
         assignments: What gets values from the file.
         fresh: In the module, not in the file.
         mismatched: In both, in shapes that do not go together.
-        ignored: Left out by `ignore_keys`.
+        ignored: Left out by `ignore_keys` -> what the file has for it.
         computed: Buffers that the module computes, and counters that a file may lack.
         unexpected: Keys of the chosen part of the file that the module has no place for.
         bookkeeping: Keys there that are no weights: counters, queues, index buffers.
@@ -93,7 +93,7 @@ class Plan:
     assignments: tuple[Assignment, ...]
     fresh: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
-    ignored: tuple[str, ...]
+    ignored: Mapping[str, Entry | None]
     computed: tuple[str, ...]
     unexpected: tuple[str, ...]
     bookkeeping: tuple[str, ...]
@@ -119,13 +119,16 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     _check_dialect(spec.dialect)
     ignored, idle_ignores = _split_ignored(wanted.shapes, spec.ignore_keys)
     computed = [n for n in wanted.shapes if n not in ignored and _last(n) in COMPUTED]
-    open_names = {unwrapped(n): n for n in wanted.shapes if n not in ignored and n not in computed}
-    shapes = {short: wanted.shapes[name] for short, name in open_names.items()}
+    names = {unwrapped(n): n for n in wanted.shapes if n not in computed}
+    shapes = {short: wanted.shapes[name] for short, name in names.items()}
     alignment = align(shapes, file, TABLES, spec.dialect)
     assignments: list[Assignment] = []
     mismatched: list[Mismatch] = []
     for short, entry in _with_tied(alignment.pairs if alignment else {}, wanted.tied).items():
-        name, shape = open_names[short], shapes[short]
+        name, shape = names[short], shapes[short]
+        if name in ignored:
+            ignored[name] = entry
+            continue
         source = entry_shape(entry, file)
         adaptation = _adaptation(short, source, wanted, file, alignment, spec.adapt)
         if adaptation is None:
@@ -133,16 +136,18 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
         else:
             assignments.append(Assignment(name, entry, adaptation))
     met = {a.name for a in assignments} | {m.name for m in mismatched}
-    missing = [n for n in open_names.values() if n not in met]
+    open_names = [n for n in names.values() if n not in ignored]
+    missing = [n for n in open_names if n not in met]
     fresh = [n for n in missing if _last(n) not in BOOKKEEPING]
-    unexpected, bookkeeping, elsewhere = _split_rest(file, assignments, mismatched)
+    matched = [a.entry for a in assignments] + [m.source for m in mismatched]
+    unexpected, bookkeeping, elsewhere = _split_rest(file, matched, [e for e in ignored.values() if e])
     sizes = {n: math.prod(s) for n, s in wanted.shapes.items()}
     return Plan(
         alignment=alignment,
         assignments=tuple(assignments),
         fresh=tuple(fresh),
         mismatched=tuple(mismatched),
-        ignored=tuple(ignored),
+        ignored=ignored,
         computed=(*computed, *(n for n in missing if _last(n) in BOOKKEEPING)),
         unexpected=unexpected,
         bookkeeping=bookkeeping,
@@ -150,7 +155,7 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
         idle_ignores=idle_ignores,
         idle_rules=file.idle_rules,
         loaded_size=sum(sizes[a.name] for a in assignments if _last(a.name) not in BOOKKEEPING),
-        total_size=sum(sizes[n] for n in open_names.values() if _last(n) not in BOOKKEEPING),
+        total_size=sum(sizes[n] for n in open_names if _last(n) not in BOOKKEEPING),
         shapes=wanted.shapes,
     )
 
@@ -197,9 +202,9 @@ def _check_dialect(dialect: str | None) -> None:
 
 def _split_ignored(
     shapes: Mapping[str, Shape], patterns: tuple[str, ...]
-) -> tuple[dict[str, None], tuple[str, ...]]:
+) -> tuple[dict[str, Entry | None], tuple[str, ...]]:
     """Return the keys that the patterns name, and the patterns that name none."""
-    ignored: dict[str, None] = {}
+    ignored: dict[str, Entry | None] = {}
     idle = []
     for pattern in patterns:
         hits = [name for name in shapes if _names(pattern, name)]
@@ -291,11 +296,10 @@ def _file_layout(kind: str, shape: Shape, file: Inventory, prefix: str) -> Token
 
 
 def _split_rest(
-    file: Inventory, assignments: list[Assignment], mismatched: list[Mismatch]
+    file: Inventory, matched: Sequence[Entry], ignored: Sequence[Entry]
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
     """Sort the file's other keys: unexpected, bookkeeping, and those of other entries."""
-    used = {n for a in assignments for n in names_of(a.entry)}
-    used |= {n for m in mismatched for n in names_of(m.source)}
+    used = {name for entry in (*matched, *ignored) for name in names_of(entry)}
     scope = _scope({file.tensors[n].entry for n in used})
     identities = {file.tensors[n].tensor.identity for n in used}
     unexpected, bookkeeping, elsewhere = [], [], dict[str, int]()

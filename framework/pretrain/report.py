@@ -193,8 +193,8 @@ class LoadReport:
         return [key[len(self.entry) + 1 :] if self.entry else key for key in taken]
 
     def _idle(self) -> list[str]:
-        ignores = [f"ignore_keys '{pattern}'" for pattern in self.idle_ignores]
-        return ignores + [f"revise_keys '{pattern}'" for pattern in self.idle_rules]
+        ignores = [f"ignore_keys {pattern}" for pattern in self.idle_ignores]
+        return ignores + [f"revise_keys {pattern}" for pattern in self.idle_rules]
 
 
 def make_report(
@@ -221,7 +221,7 @@ def make_report(
         adapted={a.name: a.adaptation.note for a in plan.assignments if a.adaptation is not IDENTITY},
         fresh=plan.fresh,
         mismatched={m.name: (m.shape, m.source_shape) for m in plan.mismatched},
-        ignored=plan.ignored,
+        ignored=tuple(plan.ignored),
         computed=plan.computed,
         unexpected=tuple(key[len(entry) + 1 :] if entry else key for key in plan.unexpected),
         bookkeeping=plan.bookkeeping,
@@ -253,8 +253,12 @@ def _records(plan: Plan, file: Inventory) -> dict[str, TensorRecord]:
         records[one.name] = _record(status, one.entry, "; ".join(how), plan.shapes[one.name], file)
     for miss in plan.mismatched:
         records[miss.name] = _record("mismatched", miss.source, "", miss.shape, file)
-    for status in ("fresh", "ignored", "computed"):
-        for name in getattr(plan, status):
+    for name, entry in plan.ignored.items():
+        if entry is not None:
+            records[name] = _record("ignored", entry, "", plan.shapes[name], file)
+    left_out = [n for n in plan.ignored if n not in records]
+    for status, names in (("fresh", plan.fresh), ("ignored", left_out), ("computed", plan.computed)):
+        for name in names:
             records[name] = TensorRecord(status, (), "", plan.shapes[name], None)
     return {name: records[name] for name in plan.shapes}
 

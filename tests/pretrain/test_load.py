@@ -243,7 +243,9 @@ def test_ignored_keys_keep_their_values_and_idle_patterns_are_told(file) -> None
     assert report.idle_ignores == (
         "backbone.layer9: did you mean backbone.layer4, backbone.layer3, backbone.layer2?",
     )
-    assert not report.clean and "ignore_keys 'backbone.layer9" in str(report)
+    assert not report.clean and "no effect: ignore_keys backbone.layer9" in str(report)
+    assert not report.unexpected and "unused" not in str(report)
+    assert report.tensors["head.fc.bias"].sources == ("state_dict.module.head.fc.bias",)
 
 
 def test_loaded_weights_survive_init_weights_and_the_rest_does_not(mae) -> None:
