@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,7 +22,11 @@ from framework.pretrain.errors import CheckpointError, NotAllowedError, NotFound
 
 def _special(dtype: torch.dtype) -> Tensor:
     """All kinds of bits, among them NaN and infinities."""
-    raw = torch.arange(256, dtype=torch.uint8) if dtype != torch.bool else torch.tensor([0, 1], dtype=torch.uint8)
+    raw = (
+        torch.arange(256, dtype=torch.uint8)
+        if dtype != torch.bool
+        else torch.tensor([0, 1], dtype=torch.uint8)
+    )
     return raw.view(dtype)
 
 
@@ -37,7 +43,9 @@ VIEWS = {
     "expanded": torch.ones(1, 3).expand(5, 3),
     "scalar": torch.tensor(3.5),
     "empty": torch.empty(0, 3),
-    "channels_last": torch.arange(2.0 * 3 * 4 * 5).view(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    "channels_last": torch.arange(2.0 * 3 * 4 * 5)
+    .view(2, 3, 4, 5)
+    .contiguous(memory_format=torch.channels_last),
     "parameter": nn.Parameter(torch.tensor([1.0, -2.0])),
     "buffer": torch.ones(3, requires_grad=True) * 2,
 }
@@ -67,7 +75,9 @@ def _check(path: Path, expected: dict[str, Tensor], file_format: str) -> None:
     assert set(tensors) == set(expected)
     for name, tensor in expected.items():
         lazy = tensors[name]
-        assert (lazy.shape, lazy.dtype, lazy.numel) == (tuple(tensor.shape), tensor.dtype, tensor.numel()), name
+        assert (lazy.shape, lazy.dtype, lazy.numel) == (tuple(tensor.shape), tensor.dtype, tensor.numel()), (
+            name
+        )
         assert lazy.nbytes == tensor.numel() * tensor.element_size()
         for values in (lazy.read(), lazy.map()):
             assert _same_bits(values, tensor), name
@@ -95,10 +105,17 @@ def test_torch_files(tmp_path, save, tensors):
 
 def test_safetensors(tmp_path):
     tensors = {name: value for name, value in ALL.items() if name not in ("complex128",)}
-    save_file(tensors | {"scalar": torch.tensor(2.0), "empty": torch.empty(3, 0)}, tmp_path / "a", {"format": "pt"})
-    _check(
-        tmp_path / "a", tensors | {"scalar": torch.tensor(2.0), "empty": torch.empty(3, 0)}, "safetensors"
+    save_file(
+        tensors | {"scalar": torch.tensor(2.0), "empty": torch.empty(3, 0)}, tmp_path / "a", {"format": "pt"}
     )
+    _check(tmp_path / "a", tensors | {"scalar": torch.tensor(2.0), "empty": torch.empty(3, 0)}, "safetensors")
+
+
+@pytest.mark.parametrize("padding", range(9))
+def test_safetensors_whose_data_is_not_aligned(tmp_path, padding):
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}' + b" " * padding
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + np.float32([1, 2]).tobytes())
+    _check(tmp_path / "a", {"w": torch.tensor([1.0, 2.0])}, "safetensors")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -133,8 +150,10 @@ def test_pickled_arrays_of_every_protocol(tmp_path, protocol):
     model["big_endian"] = np.arange(3, dtype=">i4")
     saved = {"model": model, "__author__": "Caffe2", "matching_heuristics": True, "lr": np.float64(0.1)}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(saved, protocol=protocol))
-    expected = {f"model.{name}": torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
-                for name, array in model.items()}
+    expected = {
+        f"model.{name}": torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
+        for name, array in model.items()
+    }
     _check(tmp_path / "a.pkl", expected, "pickle")
     tree = open_checkpoint(tmp_path / "a.pkl").tree
     assert (tree["__author__"], tree["matching_heuristics"], tree["lr"]) == ("Caffe2", True, 0.1)
@@ -143,14 +162,20 @@ def test_pickled_arrays_of_every_protocol(tmp_path, protocol):
 def test_a_pickle_of_python_2(tmp_path):
     """Text is bytes there, and so are the values of arrays; numpy's module still had its old name."""
     values = np.array([1.0, -2.0], dtype="<f4").tobytes()
-    state = b"(I1\n(I2\ntcnumpy\ndtype\n(U\x02f4I0\nI1\ntR(I3\nU\x01<NNNI-1\nI-1\nI0\ntbI00\nU\x08" + values + b"tb"
+    state = (
+        b"(I1\n(I2\ntcnumpy\ndtype\n(U\x02f4I0\nI1\ntR(I3\nU\x01<NNNI-1\nI-1\nI0\ntbI00\nU\x08"
+        + values
+        + b"tb"
+    )
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\x01btR" + state
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02}U\x05blobs}U\x07conv1_w" + array + b"ss.")
     _check(tmp_path / "a.pkl", {"blobs.conv1_w": torch.tensor([1.0, -2.0])}, "pickle")
 
 
 def _network() -> nn.Module:
-    return nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 4, 3, bias=False), norm=nn.BatchNorm2d(4), head=nn.Linear(4, 2)))
+    return nn.Sequential(
+        OrderedDict(stem=nn.Conv2d(3, 4, 3, bias=False), norm=nn.BatchNorm2d(4), head=nn.Linear(4, 2))
+    )
 
 
 @pytest.mark.parametrize("save", [_zip, _legacy])
@@ -158,8 +183,11 @@ def test_a_pickled_module_is_the_dict_of_its_tensors(tmp_path, save):
     module = _network()
     module.register_buffer("scratch", torch.ones(2), persistent=False)
     save({"model": module}, tmp_path / "a")
-    _check(tmp_path / "a", {f"model.{k}": v for k, v in module.state_dict().items()},
-           "torch zip" if save is _zip else "torch legacy")
+    _check(
+        tmp_path / "a",
+        {f"model.{k}": v for k, v in module.state_dict().items()},
+        "torch zip" if save is _zip else "torch legacy",
+    )
     assert "torch.nn.modules.container.Sequential" in open_checkpoint(tmp_path / "a").replaced
 
 
@@ -168,7 +196,11 @@ def test_torchscript_has_the_names_of_the_state_dict(tmp_path, how):
     module = _network().half().float().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = torch.jit.script(module) if how == "script" else torch.jit.trace(module[:2], torch.ones(1, 3, 8, 8))
+        made = (
+            torch.jit.script(module)
+            if how == "script"
+            else torch.jit.trace(module[:2], torch.ones(1, 3, 8, 8))
+        )
         torch.jit.save(made, tmp_path / "a.pt")
         expected = torch.jit.load(tmp_path / "a.pt").state_dict()
     _check(tmp_path / "a.pt", dict(expected), "torchscript")
@@ -183,8 +215,6 @@ def test_shapes_that_only_look_contiguous(tmp_path):
 
 def test_big_endian_files_of_torch(tmp_path):
     """Torch writes the byte order of the machine into the archive; the bytes are exchanged accordingly."""
-    import zipfile
-
     values = {"f": torch.tensor([1.0, 2.5]), "c": torch.tensor([1 + 2j]), "b": torch.tensor([True, False])}
     torch.save(values, tmp_path / "little")
     with zipfile.ZipFile(tmp_path / "little") as little, zipfile.ZipFile(tmp_path / "big", "w") as big:
@@ -199,8 +229,6 @@ def test_big_endian_files_of_torch(tmp_path):
 
 
 def test_a_compressed_torch_file(tmp_path):
-    import zipfile
-
     values = {"w": torch.randn(100, 100), "z": torch.zeros(50_000)}
     torch.save(values, tmp_path / "a")
     with (
@@ -232,7 +260,7 @@ def test_keys_keep_their_order_and_become_text(tmp_path):
     ("content", "words"),
     [
         (b"", "empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "Git LFS pointer, not the weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "Git LFS pointer, not the weights"),
         (b"<!DOCTYPE html><html><head><title>Sign in</title>", "web page \\('Sign in'\\)"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "web page"),
         (b"Not found, sorry", "text, which begins 'Not found"),
@@ -257,8 +285,6 @@ def test_what_is_no_checkpoint_is_named_for_what_it_is(tmp_path, content, words)
 
 
 def test_files_that_cannot_be_opened(tmp_path):
-    import os
-
     with pytest.raises(NotFoundError, match="gone"):
         open_checkpoint(tmp_path / "gone.pth")
     with pytest.raises(NotFoundError):

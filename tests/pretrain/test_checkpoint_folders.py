@@ -52,7 +52,12 @@ def test_shards(tmp_path, kind, way):
 def test_a_folder_of_transformers(tmp_path, shard_size):
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,7 +86,15 @@ def test_the_one_checkpoint_of_a_folder_is_found_by_content(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.safetensors", "/etc/passwd", "a/../../secret.safetensors", "..\\secret", "C:secret", "", "a\0b"],
+    [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "a/../../secret.safetensors",
+        "..\\secret",
+        "C:secret",
+        "",
+        "a\0b",
+    ],
 )
 def test_an_index_that_names_files_outside_its_folder(tmp_path, name):
     index = _shards(tmp_path / "hub")
@@ -116,7 +129,7 @@ def test_a_damaged_shard_is_named(tmp_path):
     index = _shards(tmp_path / "hub")
     shard = tmp_path / "hub" / "model-00001-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(DamagedCheckpointError, match="model-00001-of-00002.safetensors'.*truncated"):
+    with pytest.raises(DamagedCheckpointError, match=r"model-00001-of-00002\.safetensors'.*truncated"):
         open_checkpoint(index)
 
 
@@ -135,7 +148,9 @@ def distributed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dcp") / "saved"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.save({"model": dict(TENSORS), "step": 3, "s": torch.tensor(2.0)}, checkpoint_id=folder, no_dist=True)
+        dcp.save(
+            {"model": dict(TENSORS), "step": 3, "s": torch.tensor(2.0)}, checkpoint_id=folder, no_dist=True
+        )
     return folder
 
 
@@ -182,7 +197,9 @@ ROWS = [((0, 0), (2, 4)), ((2, 0), (1, 4))]
 BLOCKS = [((0, 0), (2, 3)), ((0, 3), (2, 1)), ((2, 0), (1, 3)), ((2, 3), (1, 1))]
 
 
-@pytest.mark.parametrize("pieces", [ROWS, BLOCKS, [*ROWS, ((3, 0), (0, 4))]], ids=["rows", "blocks", "an empty one"])
+@pytest.mark.parametrize(
+    "pieces", [ROWS, BLOCKS, [*ROWS, ((3, 0), (0, 4))]], ids=["rows", "blocks", "an empty one"]
+)
 def test_tensors_in_chunks_are_put_together(distributed, tmp_path, pieces):
     folder = tmp_path / "copy"
     _rewritten(distributed, folder, lambda metadata: _split(metadata, pieces, folder))

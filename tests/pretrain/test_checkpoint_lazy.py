@@ -1,4 +1,4 @@
-"""A tensor in a file: straight into given memory, in pieces, from several threads, and never without a check."""
+"""A tensor in a file: straight into given memory, in pieces, from several threads."""
 
 from __future__ import annotations
 
@@ -126,7 +126,14 @@ def test_a_file_that_changes_under_the_reader_is_noticed(tmp_path):
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_identity_tells_shared_tensors(tmp_path, new):
     base = torch.randn(6, 4)
-    saved = {"a": base, "tied": base, "view": base[1:], "t": base.t(), "equal": base.clone(), "again": base[1:]}
+    saved = {
+        "a": base,
+        "tied": base,
+        "view": base[1:],
+        "t": base.t(),
+        "equal": base.clone(),
+        "again": base[1:],
+    }
     torch.save(saved, tmp_path / "a", _use_new_zipfile_serialization=new)
     identity = {name: lazy.identity for name, lazy in open_checkpoint(tmp_path / "a").tree.items()}
     assert identity["a"] == identity["tied"]

@@ -252,7 +252,12 @@ class _Wrapped:
     def __reduce__(self):
         inner = (Subclass, torch.float32, self.shape, (3, 1), 0, "strided", "cpu", False)
         state = (None, {"_spec": None, "_local_tensor": self.local})
-        return torch._tensor._rebuild_from_type_v2, (torch._utils._rebuild_wrapper_subclass, Subclass, inner, state)
+        return torch._tensor._rebuild_from_type_v2, (
+            torch._utils._rebuild_wrapper_subclass,
+            Subclass,
+            inner,
+            state,
+        )
 
 
 class _Code:

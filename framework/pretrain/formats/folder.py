@@ -75,7 +75,9 @@ def read_shards(index: FileBlob, read: Reader) -> Contents:
     tree: dict[str, Node] = {}
     for key, name in places.items():
         if key not in shards[name].tree:
-            raise DamagedCheckpointError(f"the index says that '{key}' is in '{name}', but it is not there")
+            raise DamagedCheckpointError(
+                f"the index says that '{key[:80]}' is in '{name}', but it is not there"
+            )
         tree[key] = shards[name].tree[key]
     kinds = {
         "safetensors shards" if shard.format == "safetensors" else "torch shards" for shard in shards.values()

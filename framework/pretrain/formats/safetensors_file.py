@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob
@@ -30,18 +31,16 @@ def read_safetensors(file: Blob) -> Contents:
     header = parse_json(file.read(8, size))
     header.pop("__metadata__", None)
     data = file.part(8 + size, file.size - 8 - size)
-    announced = max((_offsets(*item)[1] for item in header.items()), default=0)
+    places = {name: _offsets(name, entry) for name, entry in header.items()}
+    announced = max((end for _, end in places.values()), default=0)
     if announced != data.size:
         raise DamagedCheckpointError(f"truncated: {announced} bytes of tensors announced, {data.size} there")
-    tree: dict[str, Node] = {}
-    position = 0
-    for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
-        start, end = _offsets(name, entry)
-        if start != position:
-            raise DamagedCheckpointError(f"tensor {name!r} overlaps others, or there is a gap before it")
-        tree[name] = _tensor(name, entry, data, (start, end))
-        position = end
-    return Contents("safetensors", {name: tree[name] for name in header})
+    _check_apart(places)
+    tree: dict[str, Node] = {
+        name: _tensor(name, entry, data.part(places[name][0], places[name][1] - places[name][0]))
+        for name, entry in header.items()
+    }
+    return Contents("safetensors", tree)
 
 
 def parse_json(data: bytes) -> dict[str, object]:
@@ -70,22 +69,35 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _offsets(name: str, entry: object) -> tuple[int, int]:
-    match entry:
-        case {"data_offsets": [int(start), int(end)]} if 0 <= start <= end:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets):
+        start, end = offsets
+        if 0 <= start <= end:
             return start, end
-    raise DamagedCheckpointError(f"tensor {name!r} has no valid offsets")
+    raise DamagedCheckpointError(f"tensor {name[:80]!r} has no valid offsets")
 
 
-def _tensor(name: str, entry: object, data: Blob, offsets: tuple[int, int]) -> LazyTensor | Inert:
-    match entry:
-        case {"dtype": str(kind), "shape": list(sizes)}:
-            blob = data.part(offsets[0], offsets[1] - offsets[0])
-            dtype = SAFETENSORS.get(kind)
-            if dtype is None:
-                return Inert(f"safetensors {kind[:20]}")
-            shape = whole_numbers(sizes)
-            swap = swap_unit(dtype, foreign=sys.byteorder == "big")
-            tensor = StridedTensor(blob, dtype, shape, (contiguous_strides(shape), 0), swap)
-            if tensor.nbytes == blob.size:
-                return tensor
-    raise DamagedCheckpointError(f"type and shape of tensor {name!r} do not fit the bytes that it has")
+def _check_apart(places: Mapping[str, tuple[int, int]]) -> None:
+    """Raise unless the tensors follow each other without gaps."""
+    position = 0
+    for name, (start, end) in sorted(places.items(), key=lambda item: item[1]):
+        if start != position:
+            raise DamagedCheckpointError(f"tensor {name[:80]!r} overlaps others, or there is a gap before it")
+        position = end
+
+
+def _tensor(name: str, entry: object, blob: Blob) -> LazyTensor | Inert:
+    kind, sizes = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(kind, str):
+        raise DamagedCheckpointError(f"tensor {name[:80]!r} has no type")
+    dtype = SAFETENSORS.get(kind)
+    if dtype is None:
+        return Inert(f"safetensors {kind[:20]}")
+    shape = whole_numbers(sizes)
+    swap = swap_unit(dtype, foreign=sys.byteorder == "big")
+    tensor = StridedTensor(blob, dtype, shape, (contiguous_strides(shape), 0), swap)
+    if tensor.nbytes != blob.size:
+        raise DamagedCheckpointError(
+            f"tensor {name[:80]!r} has {blob.size} bytes for the shape {list(shape)}"
+        )
+    return tensor

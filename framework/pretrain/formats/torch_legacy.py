@@ -32,7 +32,6 @@ def read_torch_legacy(file: Blob) -> Contents:
     """
     names = Names()
     root = _read_stream(file, names)
-    names.check()
     return Contents("torch legacy", tree_of(root), sorted(names.replaced))
 
 
@@ -42,9 +41,7 @@ def storage_from_bytes(args: Args) -> object:
     if blob is None or blob.read(0, min(blob.size, len(MAGIC_PICKLE))) != MAGIC_PICKLE:
         return Stub("torch.storage._load_from_bytes")
     names = Names(CONSTRUCTORS)
-    root = _read_stream(blob, names)
-    names.check()
-    return root
+    return _read_stream(blob, names)
 
 
 def _read_stream(file: Blob, names: Names) -> object:
@@ -53,11 +50,13 @@ def _read_stream(file: Blob, names: Names) -> object:
     for expected in (MAGIC, _PROTOCOL):
         value, position = unpickle(file, names, start=position)
         if not isinstance(value, int) or value != expected:
-            raise DamagedCheckpointError(f"the file has {value!r:.40} where torch writes {expected}")
+            names.check()
+            raise DamagedCheckpointError(f"the file lacks the number {expected}, which torch writes there")
     system, position = unpickle(file, names, start=position)
     storages = _Storages(foreign=_is_foreign(system))
     root, position = unpickle(file, names, storages.find, position)
     keys, position = unpickle(file, names, start=position)
+    names.check()
     storages.locate(file, keys, position)
     return root
 
@@ -100,7 +99,7 @@ class _Storages:
         raise DamagedCheckpointError("a view of a storage reaches outside of it")
 
     def locate(self, file: Blob, keys: object, position: int) -> None:
-        """Give the storages their bytes: they follow `position` in the order of `keys`, each after its length."""
+        """Give the storages their bytes, from `position` on in the order of `keys`."""
         listed = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
         if len(listed) != len(self._found) or set(listed) != set(self._found):
             raise DamagedCheckpointError("the file lists other storages than its tensors need")

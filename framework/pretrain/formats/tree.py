@@ -14,8 +14,9 @@ from framework.pretrain.formats.stubs import Global, Inert, Pairs, Stub, tensor_
 
 Node: TypeAlias = "LazyTensor | Inert | bool | int | float | str | list[object] | Mapping[str, Node] | None"
 
-MAX_DEPTH = 100
-MAX_NODES = 4_000_000
+MAX_DEPTH = 64
+MAX_NODES = 2_000_000
+_CONTAINER_NODES = 8  # what a container costs, compared to an entry
 _SCALARS = (str, int, float, bool, type(None))
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 _SHARED_BYTES = 1 << 28
@@ -52,13 +53,15 @@ def tree_of(root: object) -> dict[str, Node]:
         CheckpointError: It is no container.
     """
     walk = _Walk()
-    node = walk.node(root, 0)
+    try:
+        node = walk.node(root, 0)
+    except RecursionError as error:
+        raise DamagedCheckpointError("the objects of the file are nested too deep to be followed") from error
     if isinstance(node, LazyTensor):
         node = {"tensor": node}
     if not isinstance(node, dict):
-        raise CheckpointError(
-            f"the file holds a single {type(node).__name__}, not a dict of tensors: {node!r:.80}"
-        )
+        name = node.qualified_name if isinstance(node, Inert) else type(node).__name__
+        raise CheckpointError(f"the file holds a single object ({name}), not a dict of tensors")
     _check_sharing(walk.tensors.values())
     return node
 
@@ -78,14 +81,14 @@ class _Walk:
         """Return the node for one object of the pickle."""
         if isinstance(value, _SCALARS):
             return value
+        if isinstance(value, (list, tuple, Stub)):
+            return self._nested(value, depth)
         tensor = tensor_of(value)
         if tensor is not None:
             self._met += 1
             self._met_torch += isinstance(value, LazyTensor)
             self.tensors.setdefault(tensor.identity, tensor)
             return tensor
-        if isinstance(value, (list, tuple, Stub)):
-            return self._nested(value, depth)
         if isinstance(value, torch.dtype):
             return str(value)
         return Inert(value.name if isinstance(value, Global) else type(value).__name__.lower())
@@ -95,6 +98,7 @@ class _Walk:
             return Inert("a reference to what contains it")
         if depth > MAX_DEPTH:
             raise DamagedCheckpointError(f"the objects of the file are nested more than {MAX_DEPTH} deep")
+        self._spend(_CONTAINER_NODES)
         self._above.add(id(value))
         if isinstance(value, Stub):
             node = self._object(value, depth)
