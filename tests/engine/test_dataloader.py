@@ -71,3 +71,14 @@ def test_a_sampler_shuffles_by_seed_and_epoch():
     assert len({tuple(order) for order in orders.values()}) > 1
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders.values())
     assert list(build_dataloader(options, seed=2).sampler) == orders[2]
+
+
+def test_every_epoch_has_its_own_order():
+    options = {"dataset": Noise(), "sampler": {"type": "DefaultSampler", "shuffle": True}, "batch_size": 4}
+    loader = build_dataloader(options, seed=0)
+    orders = []
+    for epoch in (0, 1, 2, 3, 0):
+        seed_epoch(loader, epoch, seed=0, rank=0)
+        orders.append(next(iter(loader))["labels"].tolist())
+    assert orders[0] == orders[4]
+    assert len({tuple(order) for order in orders}) > 1
