@@ -1,10 +1,19 @@
 """Backbones: images to features."""
 
 from framework.models.backbones.base import BaseBackbone
+from framework.models.backbones.beit import BEiTViT
 from framework.models.backbones.convnext import ConvNeXt
 from framework.models.backbones.resnet import ResNet
 from framework.models.backbones.swin_transformer import SwinTransformer
 from framework.models.backbones.swin_transformer_v2 import SwinTransformerV2
 from framework.models.backbones.vision_transformer import VisionTransformer
 
-__all__ = ["BaseBackbone", "ConvNeXt", "ResNet", "SwinTransformer", "SwinTransformerV2", "VisionTransformer"]
+__all__ = [
+    "BEiTViT",
+    "BaseBackbone",
+    "ConvNeXt",
+    "ResNet",
+    "SwinTransformer",
+    "SwinTransformerV2",
+    "VisionTransformer",
+]

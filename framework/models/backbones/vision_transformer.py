@@ -19,9 +19,12 @@ from framework.models.backbones.base import (
 from framework.models.layers import (
     INTERPOLATIONS,
     PatchEmbed,
+    PluginPlan,
     TransformerBlock,
     build_norm_layer,
     linear_rates,
+    on_channels_first,
+    own_modules,
     resize_pos_embed,
 )
 from framework.registry import BACKBONES
@@ -113,6 +116,8 @@ class VisionTransformer(BaseBackbone):
         num_registers: Number of register tokens, which stand between class token and patches.
         no_embed_class: Whether the positional embedding is for the patches alone (timm's word). By default
             the class token and each register have an entry, too.
+        plugins: Modules after the layers, as `PluginPlan` describes them; `stages` has one entry for each
+            layer. They get the patches as a feature map; the tokens before them pass by.
 
     Attributes:
         num_prefix_tokens: Number of tokens before the patches: class token and registers.
@@ -121,6 +126,9 @@ class VisionTransformer(BaseBackbone):
     Raises:
         ConfigError: An argument's value is not among the accepted ones.
     """
+
+    archs: Mapping[str, Mapping[str, Any]] = ARCHS
+    block: type[TransformerBlock] = TransformerBlock
 
     def __init__(
         self,
@@ -145,9 +153,10 @@ class VisionTransformer(BaseBackbone):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         num_registers: int = 0,
         no_embed_class: bool = False,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        layer = named_arch("VisionTransformer", arch, ARCHS, ARCH_FIELDS, ALIASES)
+        layer = named_arch(type(self).__name__, arch, self.archs, ARCH_FIELDS, ALIASES)
         self.embed_dims, self.num_layers = layer["embed_dims"], layer.pop("num_layers")
         _check_choices(out_type, interpolate_mode, with_cls_token)
         self.out_type, self.interpolate_mode = out_type, interpolate_mode
@@ -158,45 +167,53 @@ class VisionTransformer(BaseBackbone):
         check_fields("patch_cfg", patch_cfg or {}, PATCH_FIELDS)
         patch_args = {"bias": not pre_norm, **(patch_cfg or {})}
         self.patch_embed = PatchEmbed(img_size, patch_size, in_channels, self.embed_dims, **patch_args)
-        self._make_tokens(with_cls_token, num_registers, no_embed_class)
+        self.make_tokens(with_cls_token, num_registers, no_embed_class)
         self.pos_drop = nn.Dropout(drop_rate)
         self.norm_pre = build_norm_layer(norm_cfg, self.embed_dims) if pre_norm else nn.Identity()
         layer.update(layer_scale_init_value=layer_scale_init_value, qkv_bias=qkv_bias)
         layer.update(drop_rate=drop_rate, norm_cfg=norm_cfg)
-        self._make_blocks(layer, linear_rates(drop_path_rate, self.num_layers), layer_cfgs)
+        layer = self.layer_arguments(layer)
+        plan = PluginPlan(plugins, ("after_block",), self.num_layers, default="after_block")
+        rates = linear_rates(drop_path_rate, self.num_layers)
+        self.blocks = nn.ModuleList(
+            self.block(**{**layer, "drop_path_rate": rates[i], **own}, plugins=self._plugins(plan, i))
+            for i, own in enumerate(_checked_layer_cfgs(layer_cfgs, self.num_layers))
+        )
         self.norm = build_norm_layer(norm_cfg, self.embed_dims) if final_norm else nn.Identity()
         pooled = out_type == "avg_featmap"
         self.fc_norm = build_norm_layer(norm_cfg, self.embed_dims) if pooled else nn.Identity()
         self.feature_dim = self.embed_dims
         self.out_channels = (self.embed_dims,) * len(self.out_indices)
-        self._initialise()
+        self.initialise()
         self.freeze()
 
-    def _make_tokens(self, with_cls_token: bool, num_registers: int, no_embed_class: bool) -> None:
+    def make_tokens(self, with_cls_token: bool, num_registers: int, no_embed_class: bool) -> None:
+        """Create the tokens before the patches, and the positional embedding."""
         self.num_prefix_tokens = int(with_cls_token) + num_registers
+        self.cls_token = self._token(int(with_cls_token))
+        self.reg_token = self._token(num_registers)
         self.pos_embed_prefix = 0 if no_embed_class else self.num_prefix_tokens
+        self.pos_embed: nn.Parameter | None = self._token(self.pos_embed_prefix + self.num_patches)
+
+    def layer_arguments(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that all layers share."""
+        return shared
+
+    @property
+    def num_patches(self) -> int:
+        """The number of patches of an image of `img_size`."""
         rows, columns = self.patch_embed.grid_size
-        positions = self.pos_embed_prefix + rows * columns
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
-        self.reg_token = (
-            nn.Parameter(torch.zeros(1, num_registers, self.embed_dims)) if num_registers else None
-        )
-        self.pos_embed = nn.Parameter(torch.zeros(1, positions, self.embed_dims))
+        return rows * columns
 
-    def _make_blocks(
-        self,
-        shared: Mapping[str, Any],
-        drop_path_rates: Sequence[float],
-        layer_cfgs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
-    ) -> None:
-        own = _checked_layer_cfgs(layer_cfgs, self.num_layers)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(**{**shared, "drop_path_rate": rate, **cfg})
-            for rate, cfg in zip(drop_path_rates, own, strict=True)
-        )
+    def _token(self, count: int) -> nn.Parameter | None:
+        return nn.Parameter(torch.zeros(1, count, self.embed_dims)) if count else None
 
-    def _initialise(self) -> None:
-        for module in self.modules():
+    def _plugins(self, plan: PluginPlan, layer: int) -> nn.Module | None:
+        return plan.build("after_block", layer, self.embed_dims)
+
+    def initialise(self) -> None:
+        """Draw initial values."""
+        for module in own_modules(self):
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
@@ -204,8 +221,12 @@ class VisionTransformer(BaseBackbone):
         for token in self._tokens():
             nn.init.trunc_normal_(token, std=0.02)
 
+    def prefix(self) -> list[nn.Parameter]:
+        """Return the tokens that stand before the patches, in order."""
+        return [token for token in (self.cls_token, self.reg_token) if token is not None]
+
     def _tokens(self) -> list[nn.Parameter]:
-        return [t for t in (self.cls_token, self.reg_token, self.pos_embed) if t is not None]
+        return self.prefix() if self.pos_embed is None else [*self.prefix(), self.pos_embed]
 
     def frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
         """Return what `frozen_stages` names."""
@@ -226,25 +247,40 @@ class VisionTransformer(BaseBackbone):
         """
         x, grid = self.patch_embed(x)
         x = self.norm_pre(self.pos_drop(self._with_prefix_and_positions(x, grid)))
+        arguments = self.block_arguments(grid)
         features = []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = self._after(block.get_submodule("after_block"), block(x, *arguments), grid)
             if i == self.num_layers - 1:
                 x = self.norm(x)
             if i in self.out_indices:
-                features.append(self._feature(x, grid))
+                features.append(self.feature(x, grid))
         return tuple(features)
 
+    def block_arguments(self, grid: tuple[int, int]) -> tuple[Any, ...]:
+        """Return what the blocks get beside the tokens of an image of (rows, columns) patches."""
+        return ()
+
+    def _after(self, plugins: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if isinstance(plugins, nn.Identity):
+            return x
+        prefix, patches = x.tensor_split([self.num_prefix_tokens], dim=1)
+        changed = on_channels_first(plugins, patches.unflatten(1, grid))
+        return torch.cat((prefix, changed.flatten(1, 2)), dim=1)
+
     def _with_prefix_and_positions(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        prefix = [token.expand(len(x), -1, -1) for token in self.prefix()]
+        if self.pos_embed is None:
+            return torch.cat((*prefix, x), dim=1)
         positions = resize_pos_embed(
             self.pos_embed, self.patch_embed.grid_size, grid, self.pos_embed_prefix, self.interpolate_mode
         )
-        prefix = [t.expand(len(x), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
         if self.pos_embed_prefix:
             return torch.cat((*prefix, x), dim=1) + positions
         return torch.cat((*prefix, x + positions), dim=1)
 
-    def _feature(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def feature(self, x: Tensor, grid: tuple[int, int]) -> Any:
+        """Return the feature that `out_type` names of tokens (batch, tokens, channels)."""
         if self.out_type == "raw":
             return x
         if self.out_type == "cls_token":

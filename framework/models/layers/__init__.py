@@ -2,6 +2,7 @@
 
 from framework.models.layers.activation import ACTIVATIONS, QuickGELU, build_activation
 from framework.models.layers.attention import Attention
+from framework.models.layers.beit_block import BEiTBlock, RelativePositionBias
 from framework.models.layers.drop_path import build_drop_path, linear_rates
 from framework.models.layers.layer_scale import LayerScale
 from framework.models.layers.mlp import Mlp, SwiGLUMlp
@@ -16,6 +17,7 @@ __all__ = [
     "INTERPOLATIONS",
     "NORMS",
     "Attention",
+    "BEiTBlock",
     "GlobalResponseNorm",
     "LayerNorm2d",
     "LayerScale",
@@ -25,6 +27,7 @@ __all__ = [
     "PatchMergingV2",
     "PluginPlan",
     "QuickGELU",
+    "RelativePositionBias",
     "SwiGLUMlp",
     "SwinBlock",
     "SwinBlockV2",

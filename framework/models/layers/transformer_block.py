@@ -36,6 +36,7 @@ class TransformerBlock(nn.Module):
         ffn_type: `origin` (two linear layers with an activation) or `swiglu_fused` (gated).
         act_cfg: Activation of the feed-forward layer. Default GELU.
         norm_cfg: The normalisation layers. Default LN with eps 1e-6.
+        plugins: What the backbone passes the patches through after the block (`after_block`), or None.
 
     Raises:
         ConfigError: An argument's value is not among the accepted ones.
@@ -54,17 +55,19 @@ class TransformerBlock(nn.Module):
         ffn_type: str = "origin",
         act_cfg: Mapping[str, Any] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
+        plugins: nn.Module | None = None,
     ) -> None:
         super().__init__()
         norm_cfg = norm_cfg or {"type": "LN", "eps": 1e-6}
         self.norm1 = build_norm_layer(norm_cfg, embed_dims)
-        self.attn = Attention(embed_dims, num_heads, qkv_bias, attn_drop_rate, drop_rate)
+        self.attn: nn.Module = Attention(embed_dims, num_heads, qkv_bias, attn_drop_rate, drop_rate)
         self.ls1 = _layer_scale(embed_dims, layer_scale_init_value)
         self.drop_path1 = build_drop_path(drop_path_rate)
         self.norm2 = build_norm_layer(norm_cfg, embed_dims)
         self.mlp = _mlp(ffn_type, embed_dims, feedforward_channels, act_cfg or {"type": "GELU"}, drop_rate)
         self.ls2 = _layer_scale(embed_dims, layer_scale_init_value)
         self.drop_path2 = build_drop_path(drop_path_rate)
+        self.after_block = plugins or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, tokens, embed_dims) to the same shape."""
