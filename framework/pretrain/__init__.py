@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framework.pretrain.errors import PretrainError
+    from framework.pretrain.export import export
     from framework.pretrain.load import load_pretrained, plan_pretrained, protect_loaded
     from framework.pretrain.report import LoadReport
     from framework.pretrain.spec import PretrainSpec, parse_spec
@@ -18,6 +19,7 @@ _MODULE_OF = {
     "LoadReport": "report",
     "PretrainError": "errors",
     "PretrainSpec": "spec",
+    "export": "export",
     "load_pretrained": "load",
     "parse_spec": "spec",
     "plan_pretrained": "load",
@@ -28,6 +30,7 @@ __all__ = [
     "LoadReport",
     "PretrainError",
     "PretrainSpec",
+    "export",
     "load_pretrained",
     "parse_spec",
     "plan_pretrained",

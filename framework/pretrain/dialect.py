@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from framework.pretrain.operation import Operation, View, names_of
 
@@ -45,6 +45,12 @@ def view(name: str, axes: str) -> Operation:
 def query_value(query: str, value: str) -> Operation:
     """Return the entry for a bias of query, key and value of which the key's is zero and not stored."""
     return Operation((query, value), zero_key=True)
+
+
+def jax_layer(name: str, axes: str | None = None) -> dict[str, Stored]:
+    """Return the entry for a layer as Flax stores it: its kernel with these axes, or the scale of a norm."""
+    weight = view(f"{name}.kernel", axes) if axes else f"{name}.scale"
+    return {"weight": weight, "bias": f"{name}.bias"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Column:
         prefix: What stands before the names in a file that has a classifier, too.
         head: The classifier's last layer, behind the prefix; `^` before it: beside the prefix.
         head_dist: The same for the head of the distillation token.
+        separator: What stands between the segments of a name in a file.
         tested: What its names were compared with.
     """
 
@@ -91,12 +98,13 @@ class Column:
     prefix: str = ""
     head: Given = None
     head_dist: Given = None
+    separator: str = "."
     tested: str = ""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a key stands in a table: behind a prefix, in a row, with these indices, as this part of an entry."""
+    """Where a key stands in a table: behind a prefix, in a row, with these indices, as a part of an entry."""
 
     prefix: str
     row: Row
@@ -290,23 +298,30 @@ def _slot(match: re.Match[str]) -> str | _Slot | None:
     return _Slot(int(match["factor"] or 1), int(match["shift"] or 0))
 
 
+@cache
+def _pieces(pattern: str) -> tuple[tuple[str, ...], tuple[str | _Slot | None, ...]]:
+    """Return the text between the open places of a pattern, and what stands in these."""
+    text, start = [], 0
+    for match in _SLOT.finditer(pattern):
+        text.append(pattern[start : match.start()])
+        start = match.end()
+    return (*text, pattern[start:]), _slots(pattern)
+
+
 def _fill(pattern: str, indices: Sequence[str]) -> str | None:
     """Write indices into a pattern; None where one is missing, or is none of this scheme's."""
     if "{" not in pattern:
         return pattern
+    texts, slots = _pieces(pattern)
+    written = [texts[0]]
     given = iter(indices)
-    written: list[str | None] = []
-
-    def write(match: re.Match[str]) -> str:
-        slot = _slot(match)
-        if isinstance(slot, _Slot):
-            index = next(given, None)
-            written.append(None if index is None else slot.write(index))
-            return written[-1] or ""
-        return WILD if slot is None else slot
-
-    name = _SLOT.sub(write, pattern)
-    return None if None in written else name
+    for slot, text in zip(slots, texts[1:], strict=True):
+        index = next(given, None) if isinstance(slot, _Slot) else None
+        number = slot.write(index) if isinstance(slot, _Slot) and index is not None else slot
+        if isinstance(number, _Slot) or (number is None and isinstance(slot, _Slot)):
+            return None
+        written += [WILD if number is None else number, text]
+    return "".join(written)
 
 
 def _derive(one: Row, columns: Mapping[str, Column]) -> Row:

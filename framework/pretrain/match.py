@@ -92,10 +92,12 @@ def align(
     reading = read_names(sizes, tables)
     spelled = spell(file)
     votes: dict[_Candidate, float] = {}
-    if dialect is None or reading is None or dialect == reading.column:
+    present = _present(reading, spelled, dialect) if reading else []
+    own = reading is None or (dialect in reading.table.columns and dialect not in present)
+    if dialect is None or own:
         votes.update(_vote_same_names(wanted, sizes, spelled))
-    if reading is not None:
-        for column in _present(reading, spelled, dialect):
+    for column in present:
+        if reading is not None:
             votes.update(_vote_dialect(reading, column, wanted, sizes, spelled))
     if max(votes.values(), default=0) < MINIMUM * sum(sizes.values()):
         return None
@@ -209,10 +211,11 @@ def _without_common_end(first: str, second: str) -> tuple[str, str]:
 
 
 def _present(reading: Reading, spelled: Spelled, dialect: str | None) -> list[str]:
-    """Return the schemes, other than the module's own, of which the file has any of some names."""
+    """Return the schemes that call the module's tensors otherwise, and of which the file has some names."""
     places = list(reading.places.values())
     sample = places[:: len(places) // PROBES + 1]
-    others = [column for column in reading.table.columns if column != reading.column]
+    rows = {id(place.row): place.row.names for place in places}.values()
+    others = [c for c in reading.table.columns if any(n.get(c) != n[reading.column] for n in rows)]
     if dialect is not None:
         return [column for column in others if column == dialect]
     return [column for column in others if any(_probe(reading, place, column, spelled) for place in sample)]
@@ -354,10 +357,10 @@ def _head_pairs(
 ) -> dict[str, Entry]:
     """Pair the classifiers' last layers, which every library calls otherwise."""
     taken = {name for entry in pairs.values() for name in names_of(entry)}
-    ours = _head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
+    ours = find_head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
     shapes = {n: t.tensor.shape for n, t in spelled.file.tensors.items() if n not in taken}
     theirs = _given_head(given, chosen.file_prefix, shapes) or _named_head(
-        _head(chosen.file_prefix, shapes, stems), shapes
+        find_head(chosen.file_prefix, shapes, stems), shapes
     )
     if ours is None:
         return {}
@@ -378,7 +381,7 @@ def _named_head(stem: str | None, shapes: Mapping[str, Shape]) -> dict[str, Entr
     return {leaf: f"{stem}.{leaf}" for leaf in ("weight", "bias") if f"{stem}.{leaf}" in shapes}
 
 
-def _head(prefix: str, shapes: Mapping[str, Shape], stems: Sequence[str]) -> str | None:
+def find_head(prefix: str, shapes: Mapping[str, Shape], stems: Sequence[str]) -> str | None:
     """Return the stem of the classifier's last layer, looked for beside the aligned part and inside it."""
     for root in dict.fromkeys((outer(prefix), prefix)):
         for stem in stems:

@@ -1,6 +1,6 @@
-"""How a tensor is stored otherwise in a file: rearranged axes, parts of it, a key bias left out. With inverses.
+"""How a tensor is stored otherwise in a file: rearranged axes, in parts, without the bias of the key.
 
-Frozen data. What an operation does to shapes is decided on shapes alone, before a value is read.
+Frozen data, with inverses. What an operation does to shapes is decided on shapes alone, before a value is read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class View:
     """Axes by name, before and after: `h w i o -> o i h w`.
 
     Names in parentheses share one axis, the first one running slowest. `c=2` gives a size, `1` is an axis of
-    size one, `s` and `t` are the sides of a square, and `h` in `(h d)` is the number of attention heads, which
-    a shape alone does not tell.
+    size one, `s` and `t` are the sides of a square, and `h` in `(h d)` is the number of attention heads,
+    which a shape alone does not tell.
     """
 
     pattern: str

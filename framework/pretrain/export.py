@@ -1,0 +1,203 @@
+"""Weights in another library's names: the tables read backwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from framework.errors import did_you_mean
+from framework.pretrain.dialect import (
+    OURS,
+    WILD,
+    Column,
+    Place,
+    Reading,
+    Stored,
+    head_name,
+    leaves_of,
+    read_names,
+)
+from framework.pretrain.dialects import TABLES
+from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED, DISTILLED_HEADS, HEADS
+from framework.pretrain.errors import MismatchError, SpecError
+from framework.pretrain.fold import fold
+from framework.pretrain.inventory import Inventory, unwrapped
+from framework.pretrain.match import align, find_head
+from framework.pretrain.operation import Operation, Shape, names_of
+
+#: Tells the number of attention heads of the layer that a name belongs to, or None.
+Heads = Callable[[str], int | None]
+
+
+def export(model: nn.Module, dialect: str) -> dict[str, Tensor]:
+    """Write a model's weights in another library's names and shapes.
+
+    Args:
+        model: A model or backbone of a family that has a table, in any of its naming schemes.
+        dialect: The scheme to write.
+
+    Returns:
+        Name -> a copy of the tensor, contiguous, on the tensor's device. What the other library computes by
+        itself (index buffers) is left out.
+
+    Raises:
+        SpecError: The family has no such scheme.
+        MismatchError: The model is of no family that has a table, or has tensors with no place in the scheme.
+    """
+    state = {unwrapped(k): v.detach() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+    counts = {unwrapped(name): getattr(part, "num_heads", None) for name, part in model.named_modules()}
+
+    def heads(name: str) -> int | None:
+        owner = name
+        while owner:
+            owner = owner.rpartition(".")[0]
+            if isinstance(counts.get(owner), int):
+                return counts[owner]
+        return None
+
+    return rename(state, dialect, heads)
+
+
+def rename(state: Mapping[str, Tensor], dialect: str, heads: Heads = lambda name: None) -> dict[str, Tensor]:
+    """Write tensors in another scheme's names and shapes; as `export`, for tensors without a model.
+
+    Args:
+        state: The tensors of one network, by the names of any scheme.
+        dialect: The scheme to write.
+        heads: The number of attention heads by name, for schemes that have an axis for it.
+    """
+    reading = _reading({name: tuple(tensor.shape) for name, tensor in state.items()}, "The model")
+    columns = reading.table.columns
+    if dialect not in columns:
+        hint = did_you_mean(dialect, columns)
+        raise SpecError(
+            f"{reading.table.title} has no dialect '{dialect}'{hint or '.'} It has: {', '.join(columns)}"
+        )
+    written = _Written(columns[dialect])
+    used = _write_heads(state, reading, written)
+    prefix = columns[dialect].prefix if used else ""
+    for keys, place in _groups(reading):
+        entry = reading.table.render(place, dialect)
+        if entry is not None:
+            whole = _whole(place.row.names[reading.column], [state[key] for key in keys])  # type: ignore[arg-type]
+            written.add(entry, whole, prefix, keys[0], heads(keys[0]))
+            used.update(keys)
+    left = [n for n in state if n not in used and n.rpartition(".")[2] not in COMPUTED | BOOKKEEPING]
+    if left:
+        raise MismatchError(
+            f"'{dialect}' has no place for {', '.join(fold(left))}. Take these parts off the model, or "
+            f"choose another dialect of {reading.table.title}: {', '.join(columns)}"
+        )
+    return written.tensors
+
+
+def read_weights(file: Inventory, dialect: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """Read the weights of one network of a file, without a model, by our names.
+
+    Args:
+        file: What the file holds.
+        dialect: Its scheme, where it is known.
+
+    Returns:
+        The tensors, and the file's keys that are none of them.
+
+    Raises:
+        MismatchError: The file is of no family that has a table.
+    """
+    reading = _reading({name: one.tensor.shape for name, one in file.tensors.items()}, "The file")
+    wanted = _wanted(reading, file)
+    alignment = align(wanted, file, TABLES, dialect)
+    assert alignment is not None, "what is wanted was read from this file"
+    values = {}
+    for name, entry in alignment.pairs.items():
+        parts = [file.tensors[n].tensor.map() for n in names_of(entry)]
+        values[name] = parts[0] if isinstance(entry, str) else entry.forward(parts)
+    used = {name for entry in alignment.pairs.values() for name in names_of(entry)}
+    return values, [one.key for name, one in file.tensors.items() if name not in used]
+
+
+def _reading(shapes: Mapping[str, Shape], what: str) -> Reading:
+    reading = read_names({name: math.prod(shape) for name, shape in shapes.items()}, TABLES)
+    if reading is None:
+        known = ", ".join(table.title for table in TABLES)
+        raise MismatchError(f"{what} is of no family that has a table of names. There are tables for {known}")
+    return reading
+
+
+def _groups(reading: Reading) -> list[tuple[list[str], Place]]:
+    """Put the keys together in which one tensor of ours is stored, where all of them are there."""
+    groups: dict[tuple[int, tuple[str, ...]], dict[int, tuple[str, Place]]] = {}
+    for key, place in reading.places.items():
+        groups.setdefault((id(place.row), place.indices), {})[place.part] = (key, place)
+    whole = []
+    for parts in groups.values():
+        keys = [parts[index][0] for index in sorted(parts)]
+        place = next(iter(parts.values()))[1]
+        stored = reading.table.render(place, reading.column)
+        if stored is not None and len(keys) == len(names_of(stored)):
+            whole.append((keys, place))
+    return whole
+
+
+def _whole(entry: Stored, parts: list[Tensor]) -> Tensor:
+    """Put our tensor together from the parts in which it is stored."""
+    return parts[0] if isinstance(entry, str) else entry.forward(parts)
+
+
+def _wanted(reading: Reading, file: Inventory) -> dict[str, Shape]:
+    """Return our names and shapes of what was read, classifiers included."""
+    wanted: dict[str, Shape] = {}
+    for keys, place in _groups(reading):
+        entry = place.row.names[reading.column]
+        shapes = [file.tensors[key].tensor.shape for key in keys]
+        ours = reading.table.render(place, OURS)
+        shape = shapes[0] if isinstance(entry, str) else entry.shape(shapes)  # type: ignore[union-attr]
+        if isinstance(ours, str) and shape is not None:
+            wanted[ours] = shape
+    return wanted
+
+
+def _write_heads(state: Mapping[str, Tensor], reading: Reading, written: _Written) -> set[str]:
+    """Write the classifiers' last layers, and return their keys."""
+    shapes = {name: tuple(t.shape) for name, t in state.items() if name not in reading.places}
+    used = set()
+    for given, stems in ((written.column.head, HEADS), (written.column.head_dist, DISTILLED_HEADS)):
+        stem = find_head(reading.prefix, shapes, stems)
+        for leaf, entry in leaves_of(given).items() if stem else ():
+            key = f"{stem}.{leaf}"
+            if key in state:
+                written.add(entry, state[key], written.column.prefix, key, None)
+                used.add(key)
+    return used
+
+
+class _Written:
+    """The tensors of a scheme, as they are written."""
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self.tensors: dict[str, Tensor] = {}
+
+    def add(self, entry: Stored, whole: Tensor, prefix: str, key: str, heads: int | None) -> None:
+        """Store one tensor of ours under its name or names."""
+        parts = [whole] if isinstance(entry, str) else _parts(entry, whole, key, heads)
+        for name, part in zip(names_of(entry), parts, strict=True):
+            name = head_name(name.replace(WILD, "0"), prefix).replace(".", self.column.separator)
+            other = self.tensors.setdefault(name, part.clone(memory_format=torch.contiguous_format))
+            if not torch.equal(other, part):
+                raise MismatchError(f"'{name}' stands for {key} and others, but their values differ")
+
+
+def _parts(entry: Operation, whole: Tensor, key: str, heads: int | None) -> list[Tensor]:
+    names = ", ".join(entry.names)
+    described = f"{key} {tuple(whole.shape)} cannot be written as {names} ({entry.described})"
+    if entry.part_shape(tuple(whole.shape), heads) is None:
+        hint = "" if heads else ". If it takes the number of attention heads, a config tells it"
+        raise MismatchError(described + hint)
+    parts = entry.inverse(whole, heads)
+    if entry.zero_key and not torch.equal(entry.forward(parts), whole):
+        raise MismatchError(f"{described}: the bias of its key is not zero")
+    return parts
