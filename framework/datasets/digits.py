@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from framework.datasets.base import ClassificationDataset
@@ -38,6 +36,9 @@ class Digits(ClassificationDataset):
         super().__init__([str(digit) for digit in range(10)], pipeline)
         if split not in SPLITS:
             raise ConfigError(f"Digits has the splits {', '.join(SPLITS)}, not {split!r}")
+        from sklearn.datasets import load_digits  # more than a second, for those who need it
+        from sklearn.model_selection import train_test_split
+
         digits = load_digits()
         indices = np.arange(len(digits.target))
         if split != "all":

@@ -191,7 +191,7 @@ def test_mixed_precision_on_the_cpu_is_bfloat16(make_runner):
     wrapper = dict(
         type="AmpOptimWrapper", optimizer=dict(type="AdamW", lr=3e-3), clip_grad=dict(max_norm=1.0)
     )
-    runner = make_runner(Spy(), losses, optim_wrapper=wrapper)
+    runner = make_runner(Spy(), losses, optim_wrapper=wrapper, train_cfg=dict(by_epoch=True, max_epochs=2))
     runner.train()
     assert type(runner.optim_wrapper) is AmpOptimWrapper
     assert dtypes[0] == torch.bfloat16
