@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from framework.pretrain.errors import CheckpointError, UnsafeCheckpointError
 from framework.pretrain.formats.blob import FileBlob
 from framework.pretrain.formats.dcp import METADATA, read_distributed
-from framework.pretrain.formats.file import File
+from framework.pretrain.formats.file import File, naming
 from framework.pretrain.formats.folder import find_checkpoint, read_shards
 from framework.pretrain.formats.lazy import LazyTensor
 from framework.pretrain.formats.npz import read_npz
@@ -63,39 +62,40 @@ def open_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
         DamagedCheckpointError: It is truncated, or its description of itself is false.
         CheckpointError: It is no checkpoint of a known format.
     """
-    path = Path(path).expanduser()
-    contents = _read_path(path, trust_pickle=trust_pickle)
+    path = Path(os.path.expanduser(path))
+    read = _read_folder if os.path.isdir(path) else _read_file
+    contents = read(path, trust=trust_pickle)
     return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced))
 
 
-def _read_path(path: Path, *, trust_pickle: bool) -> Contents:
-    if not path.is_dir():
-        return _read_file(path, trust_pickle=trust_pickle)
-    with _naming(path):
-        if (path / METADATA).is_file():
+def _read_folder(path: Path, *, trust: bool) -> Contents:
+    with naming(path):
+        if os.path.isfile(path / METADATA):
             return read_distributed(FileBlob(File(path / METADATA)))
         found = find_checkpoint(path)
-    return _read_file(found, trust_pickle=trust_pickle)
+    return _read_file(found, trust=trust)
 
 
-def _read_file(path: Path, *, trust_pickle: bool) -> Contents:
-    with _naming(path):
+def _read_file(path: Path, *, trust: bool) -> Contents:
+    with naming(path):
+        file = FileBlob(File(path))
+        if sniff(file) == "index":
+            return read_shards(file, lambda shard: _read_single(shard, trust=trust))
+    return _read_single(path, trust=trust)
+
+
+def _read_single(path: Path, *, trust: bool) -> Contents:
+    with naming(path):
         file = FileBlob(File(path))
         kind = sniff(file)
         if kind == "index":
-            return read_shards(file, lambda shard: _read_shard(shard, trust_pickle=trust_pickle))
+            raise CheckpointError("an index of shards, which cannot be a shard itself")
         try:
             return _READERS[kind](file)
         except UnsafeCheckpointError:
-            if not trust_pickle:
+            if not trust:
                 raise
             return read_trusted(path, kind)
-
-
-def _read_shard(path: Path, *, trust_pickle: bool) -> Contents:
-    if path.name.endswith(".json"):
-        raise CheckpointError(f"the index names '{path.name}', which is no shard")
-    return _read_file(path, trust_pickle=trust_pickle)
 
 
 def _read_zip_file(file: FileBlob) -> Contents:
@@ -116,12 +116,3 @@ _READERS: Mapping[str, Callable[[FileBlob], Contents]] = {
     "pickle": read_pickle,
     "safetensors": read_safetensors,
 }
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the path in front of what goes wrong."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise type(error)(f"'{path}': {error}") from error

@@ -267,6 +267,8 @@ def test_keys_keep_their_order_and_become_text(tmp_path):
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "PNG"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 50, "JPEG"),
         (b"\0" * 5000, "zero bytes"),
+        (b"could not find the file.", "text, which begins"),
+        (b"(see the notes).", "text, which begins"),
         (bytes([255, 3, 17, 200] * 50), "unknown kind, which begins with the bytes ff 03"),
         (gzip.compress(b"x" * 100), "gzip"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "HDF5"),
@@ -287,8 +289,11 @@ def test_what_is_no_checkpoint_is_named_for_what_it_is(tmp_path, content, words)
 def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(NotFoundError, match="gone"):
         open_checkpoint(tmp_path / "gone.pth")
-    with pytest.raises(NotFoundError):
-        open_checkpoint("a\0b")
+    for name in ("a\0b", "~nobody-of-that-name/a.pth"):
+        with pytest.raises(NotFoundError):
+            open_checkpoint(name)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_checkpoint(tmp_path / ("n" * 1000))
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="not a regular file"):
         open_checkpoint(tmp_path / "pipe")

@@ -112,7 +112,7 @@ def test_indices_that_are_wrong(tmp_path):
     for change, words in {
         "model-00003-of-00002.safetensors": "not in the folder: fetch it too",
         "model-00002-of-00002.safetensors": "'a.w' is in 'model-00002.*but it is not there",
-        "model.safetensors.index.json": "no shard",
+        "model.safetensors.index.json": "cannot be a shard itself",
     }.items():
         content["weight_map"]["a.w"] = change
         index.write_text(json.dumps(content))

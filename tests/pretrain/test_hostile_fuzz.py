@@ -84,9 +84,10 @@ def test_mutated_files(tmp_path_factory, seed, data):
 
 
 _GLOBALS = (
-    "torch FloatStorage", "torch float32", "torch Size", "torch.storage _load_from_bytes", "builtins set", "x y",
-    "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch._utils _rebuild_wrapper_subclass",
-    "torch._tensor _rebuild_from_type_v2", "collections OrderedDict", "copyreg _reconstructor", "_codecs encode",
+    "torch FloatStorage", "torch float32", "torch Size", "torch.storage _load_from_bytes", "builtins set",
+    "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "x y", "_codecs encode",
+    "torch._utils _rebuild_wrapper_subclass", "torch._tensor _rebuild_from_type_v2",
+    "collections OrderedDict", "copyreg _reconstructor",
     "numpy dtype", "numpy.core.multiarray _reconstruct", "numpy.core.multiarray scalar",
     "numpy._core.numeric _frombuffer",
 )  # fmt: skip

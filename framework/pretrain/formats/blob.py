@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from io import FileIO
+from pathlib import Path
 
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.file import File
@@ -29,6 +30,11 @@ class Blob(ABC):
     def place(self) -> tuple[File, int] | None:
         """The file, and the offset in it, where these bytes are as such; None if they are nowhere."""
         return None
+
+    @property
+    def path(self) -> Path | None:
+        """The file's path, for errors."""
+        return self.place[0].path if self.place else None
 
     @abstractmethod
     def read_into(self, view: memoryview, start: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, FileBlob
-from framework.pretrain.formats.file import File, file_beside
+from framework.pretrain.formats.file import File, file_beside, naming
 from framework.pretrain.formats.globals import Names
 from framework.pretrain.formats.lazy import LazyTensor
 from framework.pretrain.formats.stubs import Inert, Pairs, Stub, text_items, whole_numbers
@@ -24,8 +24,6 @@ from framework.pretrain.formats.zip_directory import read_zip
 
 METADATA = ".metadata"
 _MAX_CELLS = 1_000_000
-
-Index = tuple[str, tuple[int, ...] | None]
 
 
 def read_distributed(metadata: FileBlob) -> Contents:
@@ -77,6 +75,10 @@ class Chunk:
         Raises:
             DamagedCheckpointError: There is something else in that place.
         """
+        with naming(self.blob.path):
+            return self._read()
+
+    def _read(self) -> LazyTensor:
         tensor = read_torch_zip(read_zip(self.blob)).tree.get("tensor")
         if not isinstance(tensor, LazyTensor) or tensor.shape != self.shape:
             raise DamagedCheckpointError(
@@ -146,18 +148,18 @@ class _Places:
     def __init__(self, folder: Path, storage_data: object) -> None:
         self.files: dict[str, FileBlob] = {}
         self.folder = folder
-        self._places: dict[Index, dict[str, object]] = {}
+        self._places: dict[str, dict[str, object]] = {}
         pairs = storage_data if isinstance(storage_data, Pairs) else Pairs()
         for index, info in zip(pairs[::2], pairs[1::2], strict=True):
             fields = text_items(_state(index, "MetadataIndex"))
             name, offset = fields.get("fqn"), fields.get("offset")
             if isinstance(name, str):
-                key = name, None if offset is None else whole_numbers(offset)
+                key = _place_key(name, () if offset is None else whole_numbers(offset))
                 self._places[key] = text_items(_state(info, "_StorageInfo"))
 
     def find(self, name: str, offsets: tuple[int, ...]) -> Blob:
         """Return the bytes of a chunk."""
-        match self._places.get((name, offsets)):
+        match self._places.get(_place_key(name, offsets)):
             case {"transform_descriptors": list()}:
                 raise CheckpointError(f"tensor '{name}' is stored through an extension (compressed, perhaps)")
             case {"relative_path": str(path), "offset": int(start), "length": int(length)}:
@@ -165,6 +167,11 @@ class _Places:
                     self.files[path] = FileBlob(File(file_beside(self.folder, path)))
                 return self.files[path].part(start, length)
         raise DamagedCheckpointError(f"the metadata does not say where tensor '{name}' is")
+
+
+def _place_key(name: str, offsets: tuple[int, ...]) -> str:
+    """Return a text, whose hash a file cannot foresee."""
+    return f"{name}@{offsets}"
 
 
 def _state(value: object, cls: str, *, optional: bool = False) -> object:
@@ -231,12 +238,14 @@ def _tiles(tensor: ChunkedTensor) -> bool:
     cells = [len(edge) - 1 for edge in edges]
     if not tensor.chunks or math.prod(cells) > _MAX_CELLS:
         return False
-    filled = np.zeros(cells, dtype=np.int32)
+    places = [{edge: i for i, edge in enumerate(line)} for line in edges]
+    filled = np.zeros(cells, dtype=bool)
     for chunk in tensor.chunks:
-        filled[
-            tuple(slice(e.index(r.start), e.index(r.stop)) for e, r in zip(edges, chunk.region, strict=True))
-        ] += 1
-    return bool((filled == 1).all())
+        block = tuple(slice(at[r.start], at[r.stop]) for at, r in zip(places, chunk.region, strict=True))
+        if filled[block].any():
+            return False
+        filled[block] = True
+    return bool(filled.all())
 
 
 def _check_sizes(tree: dict[str, Node], places: _Places) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, PartBlob
+from framework.pretrain.formats.file import naming
 
 _MAX_RATIO = 1032  # of deflate, by its definition
 _INFLATE_STEP = 1 << 20
@@ -44,6 +45,10 @@ class DeflatedBlob(Blob):
 
     def read_into(self, view: memoryview, start: int) -> None:
         """Unpack, and check length and CRC if it is to the end."""
+        with naming(self.packed.path):
+            self._read_into(view, start)
+
+    def _read_into(self, view: memoryview, start: int) -> None:
         position, crc, end = 0, 0, start + len(view)
         to_the_end = end == self.size
         for piece in self._inflate(end + to_the_end):

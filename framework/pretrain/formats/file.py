@@ -75,9 +75,24 @@ def file_beside(folder: Path, name: str) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or set(name) & set("\\:\0") or not path.parts:
         raise DamagedCheckpointError(f"the index names {name!r}, which is not a file of its folder")
-    if not (folder / path).is_file():
+    if not os.path.isfile(folder / path):
         raise CheckpointError(f"the index names the file '{name}', which is not in the folder: fetch it too")
     return folder / path
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Put the path, if there is one, in front of the errors of a `with` block.
+
+    Args:
+        path: The file that is read there.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        if path is None:
+            raise
+        raise type(error)(f"'{path}': {error}") from error
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def find_checkpoint(folder: Path) -> Path:
         CheckpointError: It holds none, or several.
     """
     for name in _FIRST_CHOICES:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name
     try:
         names = sorted(os.listdir(folder))[:_MAX_LISTED]
@@ -104,7 +104,7 @@ def _with_unlisted(tree: dict[str, Node], shards: Mapping[str, Contents]) -> dic
 
 
 def _is_checkpoint(path: Path) -> bool:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     try:
         return sniff(FileBlob(File(path))) != ""

@@ -48,7 +48,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|[a-z]+[\s>])", re.IGNORECASE)
 _TEXT = bytes(range(32, 127)) + b"\t\r\n\f"
 _PICKLE_2_TO_5 = re.compile(rb"\x80[\x02-\x05]")
-_OLD_PICKLES = (b"(", b"}", b"]", b"c", b"l", b"d")
+_PICKLE_0_TO_1 = re.compile(
+    rb"\((?:[ldtp(]|c[\w.]+\n|[SVIFL].*\n|[UTXKJMG])|[}\]](?:[.qrp(cSUXKJIN])|c[\w.]+\n[\w.]+\n"
+)
 
 
 def sniff(file: Blob) -> str:
@@ -73,7 +75,7 @@ def sniff(file: Blob) -> str:
         return "safetensors"
     if head.lstrip()[:1] == b"{" and b'"weight_map"' in file.read(0, min(file.size, 1 << 16)):
         return "index"
-    if head[:1] in _OLD_PICKLES and file.read(file.size - 1, 1) == b"." and _guess(head) is None:
+    if _PICKLE_0_TO_1.match(head) and file.read(file.size - 1, 1) == b".":
         return "pickle"
     raise CheckpointError(f"no checkpoint: {_guess(head) or _nature(head)}. Accepted are {ACCEPTED}")
 

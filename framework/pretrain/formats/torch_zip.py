@@ -65,14 +65,22 @@ class _Storages:
         self._records = records
         self._folder = folder
         self._found: dict[str, Storage] = {}
-        order = f"{folder}byteorder"
-        self._foreign = order in records and self.record("byteorder").read(0, 3) != sys.byteorder[:3].encode()
+        self._foreign = self._byte_order() != sys.byteorder
 
     def record(self, name: str) -> Blob:
         """Return the bytes of a member of the archive's folder."""
         if self._folder + name not in self._records:
             raise DamagedCheckpointError(f"the archive lacks '{name[:80]}'")
         return self._records[self._folder + name]
+
+    def _byte_order(self) -> str:
+        if self._folder + "byteorder" not in self._records:
+            return "little"
+        record = self.record("byteorder")
+        order = record.read(0, min(record.size, 6)).decode("latin-1")
+        if order not in ("little", "big"):
+            raise DamagedCheckpointError(f"the archive has the byte order {order!r}")
+        return order
 
     def find(self, reference: object) -> Storage | Stub:
         """Return the storage for a persistent id; an inert object if torch has no such type any more."""
