@@ -24,10 +24,11 @@ from framework.pretrain.formats.zip_directory import read_zip
 
 METADATA = ".metadata"
 _MAX_CELLS = 1_000_000
+_MAX_DEPTH = 32
 
 
 def read_distributed(metadata: FileBlob) -> Contents:
-    """Return the tensors of a checkpoint of torch.distributed.checkpoint, under its own flattened names.
+    """Return the tensors of a checkpoint of torch.distributed.checkpoint, in the dicts that were saved.
 
     Args:
         metadata: The file `.metadata`; the others lie beside it.
@@ -45,7 +46,29 @@ def read_distributed(metadata: FileBlob) -> Contents:
         tensor = _state(entry, "TensorStorageMetadata", optional=True)
         tree[name] = _tensor(name, text_items(tensor), places) if tensor is not None else Inert("object")
     _check_sizes(tree, places)
-    return Contents("torch.distributed.checkpoint", tree)
+    return Contents("torch.distributed.checkpoint", _nested(tree, text_items(fields.get("planner_data"))))
+
+
+def _nested(flat: dict[str, Node], paths: dict[str, object]) -> dict[str, Node]:
+    """Undo the flattening of nested dicts, where the planner noted each name's path."""
+    tree: dict[str, Node] = {}
+    for name, node in flat.items():
+        place = tree
+        *folders, leaf = _path(name, paths.get(name))
+        for folder in folders:
+            inner = place.setdefault(folder, {})
+            if not isinstance(inner, dict):  # a tensor has that name: keep to the flattened one
+                place, leaf = tree, name
+                break
+            place = inner
+        place[leaf] = node
+    return tree
+
+
+def _path(name: str, path: object) -> list[str]:
+    """Return the path that the metadata gives for a name, if it is one, else the name."""
+    parts = [str(part) for part in path] if isinstance(path, list | tuple) else []
+    return parts if len(parts) <= _MAX_DEPTH and ".".join(parts) == name else [name]
 
 
 class Chunk:
