@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import metadata as dcp_metadata
 
-from framework.pretrain.checkpoint import Inert, LazyTensor, open_checkpoint
+from framework.pretrain.checkpoint import Inert, open_checkpoint
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 TENSORS = {"a.w": torch.arange(12.0).view(3, 4), "b": torch.tensor([1, 2]), "c": torch.randn(5).bfloat16()}
