@@ -4,6 +4,7 @@ from framework.models.backbones.base import BaseBackbone
 from framework.models.backbones.beit import BEiTViT
 from framework.models.backbones.convnext import ConvNeXt
 from framework.models.backbones.resnet import ResNet
+from framework.models.backbones.resnet_variants import ResNetV1c, ResNetV1d, ResNeXt, SEResNet, SEResNeXt
 from framework.models.backbones.swin_transformer import SwinTransformer
 from framework.models.backbones.swin_transformer_v2 import SwinTransformerV2
 from framework.models.backbones.vision_transformer import VisionTransformer
@@ -12,7 +13,12 @@ __all__ = [
     "BEiTViT",
     "BaseBackbone",
     "ConvNeXt",
+    "ResNeXt",
     "ResNet",
+    "ResNetV1c",
+    "ResNetV1d",
+    "SEResNeXt",
+    "SEResNet",
     "SwinTransformer",
     "SwinTransformerV2",
     "VisionTransformer",

@@ -7,121 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from framework.errors import ConfigError
 from framework.models.backbones.base import BaseBackbone, check_frozen_stages, check_out_indices
-from framework.models.layers import build_drop_path, build_norm_layer
+from framework.models.layers import PluginPlan, build_norm_layer, own_modules
+from framework.models.layers.residual_block import (
+    BasicBlock,
+    BlockOptions,
+    BlockShape,
+    Bottleneck,
+    ResidualBlock,
+    conv3x3,
+)
 from framework.registry import BACKBONES
-
-
-@dataclass(frozen=True)
-class BlockOptions:
-    """What all residual blocks of a network share, by the names that `ResNet` has for it."""
-
-    expansion: int
-    style: str
-    avg_down: bool
-    with_cp: bool
-    norm_cfg: Mapping[str, Any]
-    drop_path_rate: float
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """Channels, stride and dilation of one residual block."""
-
-    in_channels: int
-    out_channels: int
-    stride: int
-    dilation: int
-
-
-class ResidualBlock(nn.Module):
-    """What the two kinds of residual blocks share: the shortcut, and its sum with the branch."""
-
-    expansion = 1
-
-    def __init__(self, shape: BlockShape, options: BlockOptions) -> None:
-        super().__init__()
-        self.with_cp = options.with_cp
-        self.make_branch(shape, options)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_downsample(shape, options)
-        self.drop_path = build_drop_path(options.drop_path_rate)
-
-    def make_branch(self, shape: BlockShape, options: BlockOptions) -> None:
-        """Create the layers of the residual branch."""
-        raise NotImplementedError
-
-    def branch(self, x: Tensor) -> Tensor:
-        """Return the residual branch of `x`."""
-        raise NotImplementedError
-
-    def last_norm(self) -> nn.Module:
-        """Return the normalisation layer at the end of the branch, which has a weight."""
-        raise NotImplementedError
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return shortcut plus branch, before the last activation."""
-        out = self.drop_path(self.branch(x))
-        out += x if self.downsample is None else self.downsample(x)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, in_channels, h, w) to (batch, out_channels, h / stride, w / stride)."""
-        if self.with_cp and x.requires_grad:
-            return self.relu(checkpoint(self.residual, x, use_reentrant=False))
-        return self.relu(self.residual(x))
-
-
-class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions, for ResNet-18 and 34 (https://arxiv.org/abs/1512.03385, figure 5, left)."""
-
-    def make_branch(self, shape: BlockShape, options: BlockOptions) -> None:
-        """Create the layers of the residual branch."""
-        mid = shape.out_channels // options.expansion
-        self.conv1 = conv3x3(shape.in_channels, mid, shape.stride, shape.dilation)
-        self.bn1 = build_norm_layer(options.norm_cfg, mid)
-        self.conv2 = conv3x3(mid, shape.out_channels)
-        self.bn2 = build_norm_layer(options.norm_cfg, shape.out_channels)
-
-    def branch(self, x: Tensor) -> Tensor:
-        """Return the residual branch of `x`."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
-
-    def last_norm(self) -> nn.Module:
-        """Return the normalisation layer at the end of the branch."""
-        return self.bn2
-
-
-class Bottleneck(ResidualBlock):
-    """1x1, 3x3, 1x1 convolutions, for the deeper ones (https://arxiv.org/abs/1512.03385, figure 5, right)."""
-
-    expansion = 4
-
-    def make_branch(self, shape: BlockShape, options: BlockOptions) -> None:
-        """Create the layers of the residual branch."""
-        mid = shape.out_channels // options.expansion
-        first, second = (1, shape.stride) if options.style == "pytorch" else (shape.stride, 1)
-        self.conv1 = conv1x1(shape.in_channels, mid, first)
-        self.bn1 = build_norm_layer(options.norm_cfg, mid)
-        self.conv2 = conv3x3(mid, mid, second, shape.dilation)
-        self.bn2 = build_norm_layer(options.norm_cfg, mid)
-        self.conv3 = conv1x1(mid, shape.out_channels)
-        self.bn3 = build_norm_layer(options.norm_cfg, shape.out_channels)
-
-    def branch(self, x: Tensor) -> Tensor:
-        """Return the residual branch of `x`."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
-
-    def last_norm(self) -> nn.Module:
-        """Return the normalisation layer at the end of the branch."""
-        return self.bn3
-
 
 DEPTHS: dict[int, tuple[type[ResidualBlock], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -131,11 +29,23 @@ DEPTHS: dict[int, tuple[type[ResidualBlock], tuple[int, int, int, int]]] = {
     152: (Bottleneck, (3, 8, 36, 3)),
 }
 STYLES = ("pytorch", "caffe")
+AFTER_STAGE = "after_stage"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a member of the family has where the config does not say it, by the names of the arguments."""
+
+    deep_stem: bool = False
+    avg_down: bool = False
+    groups: int = 1
+    width_per_group: int | None = None
+    se_ratio: float | None = None
 
 
 @BACKBONES.register_module()
 class ResNet(BaseBackbone):
-    """ResNet. Its parameters are named as torchvision's; with `deep_stem` and `avg_down` as timm's resnet50d.
+    """ResNet. Its parameters are named as torchvision's; those that torchvision lacks as timm's.
 
     Source: Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385. Convolutions are
     initialised as in https://arxiv.org/abs/1502.01852, from the fan out.
@@ -153,8 +63,9 @@ class ResNet(BaseBackbone):
         out_indices: The stages, from 0, that give features.
         style: Where a bottleneck has its stride: `pytorch` in the 3x3 convolution, `caffe` in the first 1x1.
         deep_stem: Three 3x3 convolutions in the stem instead of one 7x7
-            (Bag of Tricks, https://arxiv.org/abs/1812.01187, ResNet-C).
+            (Bag of Tricks, https://arxiv.org/abs/1812.01187, ResNet-C). Default: as the class has it.
         avg_down: Average pooling before a 1x1 convolution in a shortcut with a stride (the same, ResNet-D).
+            Default: as the class has it.
         frozen_stages: What does not learn: -1 nothing, 0 the stem, n the stem and the first n stages.
         conv_cfg: None; there is only one kind of convolution.
         norm_cfg: The normalisation layers, with `type` BN, SyncBN or GN.
@@ -164,10 +75,19 @@ class ResNet(BaseBackbone):
             start as identities (https://arxiv.org/abs/1706.02677).
         init_cfg: mmengine's initialisers, applied when `init_weights` is called.
         drop_path_rate: Rate of stochastic depth, the same for all blocks.
+        groups: Groups of the 3x3 convolutions of bottlenecks. Default: as the class has it.
+        width_per_group: Channels of each group in the first stage, with `base_channels` 64: 128 and one group
+            make a Wide ResNet-2. Default: as the class has it.
+        se_ratio: Channels / those of squeeze and excitation at the end of each branch. Default: as the class
+            has it.
+        plugins: Modules after layers or stages, as `PluginPlan` describes them, with `position` after_conv1,
+            after_conv2, after_conv3 (in bottlenecks) or after_stage.
 
     Raises:
         ConfigError: An argument's value is not among the accepted ones.
     """
+
+    variant = Variant()
 
     def __init__(
         self,
@@ -181,8 +101,8 @@ class ResNet(BaseBackbone):
         dilations: Sequence[int] = (1, 1, 1, 1),
         out_indices: Sequence[int] | int = (3,),
         style: str = "pytorch",
-        deep_stem: bool = False,
-        avg_down: bool = False,
+        deep_stem: bool | None = None,
+        avg_down: bool | None = None,
         frozen_stages: int = -1,
         conv_cfg: Mapping[str, Any] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
@@ -191,6 +111,10 @@ class ResNet(BaseBackbone):
         zero_init_residual: bool = True,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
         drop_path_rate: float = 0.0,
+        groups: int | None = None,
+        width_per_group: int | None = None,
+        se_ratio: float | None = None,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         _check(depth=depth, style=style, conv_cfg=conv_cfg)
@@ -202,27 +126,43 @@ class ResNet(BaseBackbone):
         self.norm_eval = norm_eval
         norm_cfg = {"type": "BN"} if norm_cfg is None else norm_cfg
         expansion = block.expansion if expansion is None else expansion
-        options = BlockOptions(expansion, style, avg_down, with_cp, norm_cfg, drop_path_rate)
-
-        self.conv1 = (
-            make_stem(in_channels, stem_channels, norm_cfg)
-            if deep_stem
-            else conv7x7(in_channels, stem_channels)
+        kind = _resolved(self.variant, deep_stem, avg_down, groups, width_per_group, se_ratio)
+        _check_groups(depth, kind)
+        options = BlockOptions(
+            base_channels=base_channels,
+            expansion=expansion,
+            style=style,
+            avg_down=kind.avg_down,
+            with_cp=with_cp,
+            norm_cfg=norm_cfg,
+            drop_path_rate=drop_path_rate,
+            groups=kind.groups,
+            width_per_group=kind.width_per_group,
+            se_ratio=kind.se_ratio,
+            plan=PluginPlan(plugins, (*block.positions, AFTER_STAGE), num_stages),
         )
-        self.bn1 = build_norm_layer(norm_cfg, stem_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self._make_stem(in_channels, stem_channels, norm_cfg, kind.deep_stem)
         widths = [base_channels * expansion * 2**i for i in range(num_stages)]
         for i, before in enumerate([stem_channels, *widths[:-1]]):
-            shape = BlockShape(before, widths[i], strides[i], dilations[i])
+            shape = BlockShape(i, before, widths[i], strides[i], dilations[i])
             self.add_module(f"layer{i + 1}", make_stage(block, self.stage_blocks[i], shape, options))
         self.out_channels = tuple(widths[i] for i in self.out_indices)
         self.feature_dim = self.out_channels[-1]
         self._initialise(zero_init_residual)
         self.freeze()
 
+    def _make_stem(
+        self, in_channels: int, stem_channels: int, norm_cfg: Mapping[str, Any], deep: bool
+    ) -> None:
+        self.conv1 = (
+            make_stem(in_channels, stem_channels, norm_cfg) if deep else conv7x7(in_channels, stem_channels)
+        )
+        self.bn1 = build_norm_layer(norm_cfg, stem_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
     def _initialise(self, zero_init_residual: bool) -> None:
-        for module in self.modules():
+        for module in own_modules(self):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
@@ -267,28 +207,20 @@ class ResNet(BaseBackbone):
         if not name.startswith("layer"):
             return 0
         stage, block = name.removeprefix("layer").split(".")[:2]
-        return sum(self.stage_blocks[: int(stage) - 1]) + int(block) + 1
+        last = self.stage_blocks[int(stage) - 1] - 1
+        return sum(self.stage_blocks[: int(stage) - 1]) + (last if block == AFTER_STAGE else int(block)) + 1
 
 
 def make_stage(
     block: type[ResidualBlock], count: int, first: BlockShape, options: BlockOptions
 ) -> nn.Sequential:
-    """Return a stage of `count` blocks, of which the first changes channels and resolution."""
-    others = BlockShape(first.out_channels, first.out_channels, 1, first.dilation)
-    return nn.Sequential(*(block(others if i else first, options) for i in range(count)))
-
-
-def make_downsample(shape: BlockShape, options: BlockOptions) -> nn.Sequential | None:
-    """Return what brings the shortcut to the shape of the branch, or None where it has that shape."""
-    if shape.stride == 1 and shape.in_channels == shape.out_channels:
-        return None
-    norm = build_norm_layer(options.norm_cfg, shape.out_channels)
-    if not options.avg_down:
-        return nn.Sequential(conv1x1(shape.in_channels, shape.out_channels, shape.stride), norm)
-    pool: nn.Module = nn.Identity()
-    if shape.stride > 1:
-        pool = nn.AvgPool2d(shape.stride, shape.stride, ceil_mode=True, count_include_pad=False)
-    return nn.Sequential(pool, conv1x1(shape.in_channels, shape.out_channels), norm)
+    """Return a stage of `count` blocks, of which the first changes channels and resolution, and plugins."""
+    others = BlockShape(first.stage, first.out_channels, first.out_channels, 1, first.dilation)
+    stage = nn.Sequential(*(block(others if i else first, options) for i in range(count)))
+    plugins = options.plan.build(AFTER_STAGE, first.stage, first.out_channels)
+    if plugins is not None:
+        stage.add_module(AFTER_STAGE, plugins)
+    return stage
 
 
 def make_stem(in_channels: int, out_channels: int, norm_cfg: Mapping[str, Any]) -> nn.Sequential:
@@ -310,16 +242,6 @@ def conv7x7(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, bias=False)
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """Return a 3x3 convolution without bias that keeps the resolution at stride 1."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False)
-
-
-def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """Return a 1x1 convolution without bias."""
-    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-
-
 def _check(depth: int, style: str, conv_cfg: Mapping[str, Any] | None) -> None:
     if depth not in DEPTHS:
         raise ConfigError(f"ResNet has no depth {depth!r}: accepted are {', '.join(map(str, DEPTHS))}")
@@ -336,4 +258,35 @@ def _check_stages(num_stages: int, strides: Sequence[int], dilations: Sequence[i
         raise ConfigError(
             f"strides and dilations need one entry for each of the {num_stages} stages, "
             f"got strides={tuple(strides)}, dilations={tuple(dilations)}"
+        )
+
+
+def _resolved(
+    variant: Variant,
+    deep_stem: bool | None,
+    avg_down: bool | None,
+    groups: int | None,
+    width_per_group: int | None,
+    se_ratio: float | None,
+) -> Variant:
+    """Return the variant with what the config says instead."""
+    groups = variant.groups if groups is None else groups
+    if width_per_group is None and groups == variant.groups:
+        width_per_group = variant.width_per_group
+    elif width_per_group is None and groups > 1:
+        width_per_group = variant.width_per_group or 4
+    return Variant(
+        variant.deep_stem if deep_stem is None else deep_stem,
+        variant.avg_down if avg_down is None else avg_down,
+        groups,
+        width_per_group,
+        variant.se_ratio if se_ratio is None else se_ratio,
+    )
+
+
+def _check_groups(depth: int, variant: Variant) -> None:
+    if depth < 50 and (variant.groups != 1 or variant.width_per_group is not None):
+        raise ConfigError(
+            f"depth={depth} has no bottlenecks, which groups={variant.groups} and "
+            f"width_per_group={variant.width_per_group} are for: choose depth 50, 101 or 152"
         )
