@@ -136,7 +136,7 @@ def _resolve(name: Any, registry: mm.Registry, path: str) -> Any:
         raise ConfigError(f"{path}.type: expected a name or a class, got {type(name).__name__}: {name!r:.80}")
     found = registry.get(name)
     if found is None:
-        names = registry.names()
+        names = [*registry.names(), *registry._get_root_registry().module_dict]
         hint = did_you_mean(name.split(".")[-1], names) or f". Known here: {', '.join(names)}"
         raise ConfigError(f"{path}.type: there is no {registry.name} called '{name}'{hint}")
     return found

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_globals() -> Iterator[None]:
+    """Leave none of the global instances that a run makes in mmengine, and its number of threads."""
+    threads = torch.get_num_threads()
+    managers = (DefaultScope, MessageHub, MMLogger, Visualizer)
+    before = {manager: copy.copy(manager._instance_dict) for manager in managers}
+    yield
+    for manager, instances in before.items():
+        manager._instance_dict = instances
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import sys
 import mmengine
 import pytest
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from framework import BACKBONES, HEADS, MODELS, NECKS
@@ -26,7 +26,6 @@ def scope(request: pytest.FixtureRequest):
         return
     init_default_scope(request.param)
     yield request.param
-    DefaultScope._instance_dict.clear()
 
 
 def classifier(**changes) -> dict:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from framework import BACKBONES, DATASETS
-from framework.apis.model import without_pretrain
+from framework.config import without_pretrain
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
 PATCH, GRID, MASKED = 2, 4, 9

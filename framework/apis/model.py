@@ -11,7 +11,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from framework.errors import ConfigError, nearest
+from framework.config import load_config, without_pretrain
+from framework.errors import ConfigError
 from framework.registry import MODELS
 
 
@@ -66,19 +67,6 @@ def list_models(pattern: str = "*", root: str | os.PathLike[str] = "configs") ->
     return sorted(name for name in found if "_base_" not in name and fnmatch(name, pattern))
 
 
-def without_pretrain(part: Any) -> Any:
-    """Copy a model config without the weights that it names, at any depth."""
-    if isinstance(part, Mapping):
-        kept = {key: without_pretrain(value) for key, value in part.items() if key != "pretrain"}
-        init = kept.get("init_cfg")
-        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
-            del kept["init_cfg"]
-        return kept
-    if isinstance(part, (list, tuple)):
-        return type(part)(without_pretrain(item) for item in part)
-    return part
-
-
 def _mapped(part: Any, url_mapping: tuple[str, str]) -> Any:
     """Copy a model config with the mirror written into every `pretrain` field."""
     if isinstance(part, Mapping):
@@ -100,22 +88,7 @@ def _model_of(config: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str
         name = "the config"
     else:
         name = os.fspath(config)
-        model = load_config(config).get("model")
+        model = load_config(config)["model"]
     if not isinstance(model, Mapping):
         raise ConfigError(f"{name} has no `model` dict. Add model=dict(type=...), or pass the dict itself")
     return model
-
-
-def load_config(path: str | os.PathLike[str]) -> Config:
-    """Read a config file.
-
-    Raises:
-        ConfigError: There is no such file.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        folder = next((parent for parent in file.absolute().parents if parent.is_dir()), Path("/"))
-        near = nearest(file.name, [p.name for p in folder.glob("*.py")])
-        hint = f" In {folder} there is: {', '.join(near)}" if near else ""
-        raise ConfigError(f"there is no config file {file.absolute()}.{hint}")
-    return Config.fromfile(file)

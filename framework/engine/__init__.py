@@ -1,8 +1,8 @@
 """Training and testing from a config, on mmengine's Runner."""
 
+from framework.config import load_config
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
-from framework.engine.config import load_config
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from framework.engine.optim import AmpOptimWrapper

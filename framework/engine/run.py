@@ -9,9 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from framework.apis.model import without_pretrain
+from framework.config import load_config, without_pretrain
 from framework.engine.checkpoint import read_checkpoint
-from framework.engine.config import load_config
 from framework.engine.runner import Runner, last_checkpoint
 from framework.errors import ConfigError
 

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from framework import MODELS
-from framework.apis.model import without_pretrain
+from framework.config import without_pretrain
 from framework.engine import load_config
 from framework.registry import HOOKS, METRICS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from framework import MODELS
-from framework.apis.model import without_pretrain
+from framework.config import without_pretrain
 from framework.engine import load_config
 from framework.registry import OPTIM_WRAPPER_CONSTRUCTORS
 

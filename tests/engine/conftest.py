@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 from framework.engine import Runner
-
-
-@pytest.fixture(autouse=True)
-def own_globals():
-    """One thread, and none of mmengine's global instances for the next test."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    managers = (DefaultScope, MessageHub, MMLogger, Visualizer)
-    before = {manager: copy.copy(manager._instance_dict) for manager in managers}
-    yield
-    for manager, instances in before.items():
-        manager._instance_dict = instances
-    torch.set_num_threads(threads)
 
 
 def _model():

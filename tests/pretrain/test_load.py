@@ -362,5 +362,5 @@ def test_a_config_without_a_model_is_named(tmp_path) -> None:
     empty.write_text("a = 1\n")
     with pytest.raises(framework.ConfigError, match=r"empty\.py has no `model`"):
         get_model(empty)
-    with pytest.raises(framework.ConfigError, match=r"there is: empty\.py"):
+    with pytest.raises(framework.ConfigError, match=r"did you mean .*empty\.py"):
         get_model(tmp_path / "empt.py")

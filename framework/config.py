@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ FIELDS = (
 )
 
 
-def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Config:
     """Read a config file with all that it inherits.
 
     A `.py` config is a program and is run. A `.yaml` or `.json` config is data: nothing in it is run.
@@ -48,7 +49,7 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> C
     return config
 
 
-def find_config(path: str | Path) -> Path:
+def find_config(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a config file, or raise an error that names its neighbours."""
     file = Path(path).expanduser().absolute()
     if file.suffix not in SUFFIXES:
@@ -81,6 +82,19 @@ def check_yaml(file: Path) -> None:
     bases = values.get("_base_", [])
     for base in [bases] if isinstance(bases, str) else bases:
         check_yaml(find_config(file.parent / base))
+
+
+def without_pretrain(part: Any) -> Any:
+    """Copy a model config without the weights that it names, at any depth."""
+    if isinstance(part, Mapping):
+        kept = {key: without_pretrain(value) for key, value in part.items() if key != "pretrain"}
+        init = kept.get("init_cfg")
+        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
+            del kept["init_cfg"]
+        return kept
+    if isinstance(part, (list, tuple)):
+        return type(part)(without_pretrain(item) for item in part)
+    return part
 
 
 def _has_base(file: Path) -> bool:
