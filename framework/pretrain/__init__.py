@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framework.pretrain.errors import PretrainError
-    from framework.pretrain.export import export
     from framework.pretrain.load import load_pretrained, plan_pretrained, protect_loaded
     from framework.pretrain.report import LoadReport
     from framework.pretrain.spec import PretrainSpec, parse_spec
+    from framework.pretrain.translate import export
 
 _MODULE_OF = {
     "LoadReport": "report",
     "PretrainError": "errors",
     "PretrainSpec": "spec",
-    "export": "export",
+    "export": "translate",
     "load_pretrained": "load",
     "parse_spec": "spec",
     "plan_pretrained": "load",

@@ -24,7 +24,7 @@ from framework.pretrain.dialect import (
 )
 from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS, PREFERRED, PROJECTING
 from framework.pretrain.inventory import Inventory
-from framework.pretrain.operation import Entry, Operation, Part, Shape, names_of, with_names
+from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of, with_names
 
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
 TIE = 0.97
@@ -154,7 +154,7 @@ def spell(file: Inventory) -> Spelled:
         while True:
             tails.setdefault(name[start:], []).append(name[:start])
             start = name.find(".", start) + 1
-            if not start:
+            if not start or (name in wild and WILD not in name[start:]):
                 break
     return Spelled(file, tails, wild)
 
@@ -163,7 +163,17 @@ _TWO_INDICES = re.compile(r"(?:^|\.)(\d+)\.\d+\.")
 
 
 def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
-    return max(size, 1) * (1.0 if shape == other else MISFIT_VOTE)
+    fits = shape == other or _pointwise(shape, other) is not None
+    return max(size, 1) * (1.0 if fits else MISFIT_VOTE)
+
+
+def _pointwise(shape: Shape, other: Shape | None) -> View | None:
+    """Return how a linear layer becomes a convolution of one pixel, or back; None where this is not it."""
+    if other is None:
+        return None
+    if shape == (*other, 1, 1) and len(other) == 2:
+        return View("o i -> o i 1 1")
+    return View("o i 1 1 -> o i") if other == (*shape, 1, 1) and len(shape) == 2 else None
 
 
 def _vote_same_names(
@@ -298,7 +308,7 @@ def _pairs(
     for name in wanted:
         entry = next(_entries(name, chosen, reading, spelled), None)
         if entry is not None:
-            pairs[name] = entry
+            pairs[name] = _fitted(entry, wanted[name], spelled.file)
     if _projects(chosen.file_prefix):
         inner = tuple(f"{chosen.file_prefix}{stem}." for stem in HEADS)
         return {name: e for name, e in pairs.items() if not names_of(e)[0].startswith(inner)}
@@ -306,6 +316,12 @@ def _pairs(
     for given, stems in ((column and column.head, HEADS), (column and column.head_dist, DISTILLED_HEADS)):
         pairs.update(_head_pairs(chosen, pairs, wanted, spelled, given, stems))
     return pairs
+
+
+def _fitted(entry: Entry, shape: Shape, file: Inventory) -> Entry:
+    """Let a linear layer fill a convolution of one pixel, and the other way round."""
+    change = _pointwise(shape, entry_shape(entry, file)) if isinstance(entry, str) else None
+    return entry if change is None else Operation(names_of(entry), change)
 
 
 def _projects(prefix: str) -> bool:

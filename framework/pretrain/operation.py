@@ -1,6 +1,6 @@
 """How a tensor is stored otherwise in a file: rearranged axes, in parts, without the bias of the key.
 
-Frozen data, with inverses. What an operation does to shapes is decided on shapes alone, before a value is read.
+Frozen data, with inverses. What an operation does is decided on shapes alone, before a value is read.
 """
 
 from __future__ import annotations

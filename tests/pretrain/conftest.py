@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
 from framework.pretrain.sources import transfer
 
@@ -165,3 +166,35 @@ class _Handler(BaseHTTPRequestHandler):
 def host(loopback):
     """A server for files that misbehaves on demand."""
     return Host(loopback)
+
+
+@pytest.fixture
+def filled():
+    """A function that gives every tensor of a module values that tell, norms and biases included."""
+
+    def fill(module, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point() and not name.endswith("relative_coords_table"):
+                values = torch.randn(tensor.shape, generator=generator)
+                scale = 0.2 if tensor.dim() < 2 else min(0.2, tensor[0].numel() ** -0.5)
+                one = 1.0 if tensor.dim() < 2 and not name.endswith("bias") else 0.0
+                tensor.copy_(
+                    one + values.abs() * scale if name.endswith("running_var") else one + values * scale
+                )
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture
+def assert_close():
+    """A function that compares features to 1e-4 of their scale."""
+
+    def check(got, expected):
+        assert got.shape == expected.shape, (got.shape, expected.shape)
+        error = (got - expected).abs().max() / expected.abs().max()
+        assert error < 1e-4, f"the features differ by {error:.2e} of their scale"
+        assert expected.std() > 1e-3, "these features tell nothing"
+
+    return check

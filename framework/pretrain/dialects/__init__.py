@@ -1,5 +1,13 @@
 """Naming tables, one file per architecture family. Tables only: the rules are in `dialect.py`."""
 
-from framework.pretrain.dialects import vision_transformer
+from framework.pretrain.dialects import beit, convnext, resnet, swin_transformer, vision_transformer
 
-TABLES = (vision_transformer.TABLE,)
+TABLES = (
+    vision_transformer.TABLE,
+    beit.TABLE,
+    resnet.TABLE,
+    resnet.TABLE_D,
+    convnext.TABLE,
+    swin_transformer.TABLE,
+    swin_transformer.TABLE_V2,
+)

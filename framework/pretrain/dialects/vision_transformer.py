@@ -142,6 +142,15 @@ COLUMNS = {
         head="^classifier.*",
         tested=_TRANSFORMERS,
     ),
+    "huggingface_dinov2_giant_v5": Column(
+        producers="transformers 5: the names in a running DINOv2 giant (SwiGLU)",
+        source="transformers 5.23.0, models/dinov2/modeling_dinov2.py",
+        base="huggingface_dinov2_v5",
+        changes=((".mlp.fc2.", ".mlp.down_proj."),),
+        prefix="dinov2.",
+        head="^classifier.*",
+        tested=_TRANSFORMERS,
+    ),
     "huggingface_dinov3": Column(
         producers="transformers: DINOv3 ViT, what it shares with a ViT",
         source="transformers 5.23.0, models/dinov3_vit, as save_pretrained writes them",
@@ -362,6 +371,9 @@ ROWS = (
         huggingface="encoder.layer.{}.intermediate.dense.*",
         huggingface_v5="layers.{}.mlp.fc1.*",
         huggingface_dinov2="encoder.layer.{}.mlp.fc1.*",
+        huggingface_dinov2_giant_v5=merge(
+            "encoder.layer.{}.mlp.gate_proj.*", "encoder.layer.{}.mlp.up_proj.*"
+        ),
         huggingface_dinov3="layer.{}.mlp.up_proj.*",
         huggingface_dinov3_swiglu=merge("layer.{}.mlp.gate_proj.*", "layer.{}.mlp.up_proj.*"),
         huggingface_clip="encoder.layers.{}.mlp.fc1.*",
