@@ -3,6 +3,7 @@
 from framework.models.backbones.base import BaseBackbone
 from framework.models.backbones.beit import BEiTViT
 from framework.models.backbones.convnext import ConvNeXt
+from framework.models.backbones.deit import DeiT3, DistilledVisionTransformer
 from framework.models.backbones.resnet import ResNet
 from framework.models.backbones.resnet_variants import ResNetV1c, ResNetV1d, ResNeXt, SEResNet, SEResNeXt
 from framework.models.backbones.swin_transformer import SwinTransformer
@@ -13,6 +14,8 @@ __all__ = [
     "BEiTViT",
     "BaseBackbone",
     "ConvNeXt",
+    "DeiT3",
+    "DistilledVisionTransformer",
     "ResNeXt",
     "ResNet",
     "ResNetV1c",

@@ -128,6 +128,7 @@ class VisionTransformer(BaseBackbone):
     """
 
     archs: Mapping[str, Mapping[str, Any]] = ARCHS
+    aliases: Mapping[str, str] = ALIASES
     block: type[TransformerBlock] = TransformerBlock
 
     def __init__(
@@ -156,7 +157,7 @@ class VisionTransformer(BaseBackbone):
         plugins: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        layer = named_arch(type(self).__name__, arch, self.archs, ARCH_FIELDS, ALIASES)
+        layer = named_arch(type(self).__name__, arch, self.archs, ARCH_FIELDS, self.aliases)
         self.embed_dims, self.num_layers = layer["embed_dims"], layer.pop("num_layers")
         _check_choices(out_type, interpolate_mode, with_cls_token)
         self.out_type, self.interpolate_mode = out_type, interpolate_mode
@@ -189,11 +190,11 @@ class VisionTransformer(BaseBackbone):
 
     def make_tokens(self, with_cls_token: bool, num_registers: int, no_embed_class: bool) -> None:
         """Create the tokens before the patches, and the positional embedding."""
-        self.num_prefix_tokens = int(with_cls_token) + num_registers
-        self.cls_token = self._token(int(with_cls_token))
-        self.reg_token = self._token(num_registers)
+        self.cls_token = self.token(int(with_cls_token))
+        self.reg_token = self.token(num_registers)
+        self.num_prefix_tokens = sum(token.shape[1] for token in self.prefix())
         self.pos_embed_prefix = 0 if no_embed_class else self.num_prefix_tokens
-        self.pos_embed: nn.Parameter | None = self._token(self.pos_embed_prefix + self.num_patches)
+        self.pos_embed: nn.Parameter | None = self.token(self.pos_embed_prefix + self.num_patches)
 
     def layer_arguments(self, shared: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that all layers share."""
@@ -205,7 +206,8 @@ class VisionTransformer(BaseBackbone):
         rows, columns = self.patch_embed.grid_size
         return rows * columns
 
-    def _token(self, count: int) -> nn.Parameter | None:
+    def token(self, count: int) -> nn.Parameter | None:
+        """Return `count` tokens of zeros, or None for 0."""
         return nn.Parameter(torch.zeros(1, count, self.embed_dims)) if count else None
 
     def _plugins(self, plan: PluginPlan, layer: int) -> nn.Module | None:

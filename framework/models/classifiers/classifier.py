@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from framework.errors import ConfigError
 from framework.models.classifiers.accuracy import topk_accuracy
 from framework.models.classifiers.data_preprocessor import ClsDataPreprocessor
+from framework.models.heads.cls_head import most_probable
 from framework.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, Registry
 
 Part = Mapping[str, Any] | nn.Module
 MODES = ("tensor", "loss", "predict")
+
+#: What heads call the number of channels of their features.
+CHANNEL_WORDS = ("in_channels", "dim")
 
 
 @MODELS.register_module(name=["Classifier", "ImageClassifier"])
@@ -26,7 +31,8 @@ class Classifier(BaseModel):
         backbone: Config of the backbone, or the backbone.
         neck: Config of the neck, or several of them in a list, or the neck. Default: features go to the head
             directly.
-        head: Config of the head, or the head. Default: the model gives features.
+        head: Config of the head, or the head. Its `in_channels` or `dim` may be left out: then it is taken
+            from the neck (`out_channels`) or the backbone (`feature_dim`). Default: the model gives features.
         loss: Config of the loss, or the loss. Default: the head's, or else CrossEntropyLoss.
         topk: The k of the accuracies that are logged in training; the head's `topk`, if given, goes first.
         freeze_bn: Whether batch normalisation keeps its statistics in training.
@@ -54,7 +60,7 @@ class Classifier(BaseModel):
     ) -> None:
         built_backbone = _built(BACKBONES, backbone)
         built_neck = _built(NECKS, neck)
-        built_head = _built(HEADS, head)
+        built_head = _built(HEADS, head, _channels(built_backbone, built_neck))
         num_classes = getattr(built_head, "num_classes", None)
         super().__init__(_preprocessor(data_preprocessor, train_cfg, num_classes), init_cfg)
         self.backbone = built_backbone
@@ -149,11 +155,11 @@ class Classifier(BaseModel):
             labels: Class indices (batch,), which are passed on.
 
         Returns:
-            `scores`, probabilities (batch, classes); `pred_labels`, class indices (batch,); and `labels` if
-            given.
+            `scores`, probabilities (batch, classes); `pred_labels`, class indices (batch,), or with several
+            labels per image 0 or 1 for each class (batch, classes); and `labels` if given.
         """
-        scores = self.head(self.extract_feat(inputs)).softmax(dim=1)
-        predictions = {"scores": scores, "pred_labels": scores.argmax(dim=1)}
+        logits = self.head(self.extract_feat(inputs))
+        predictions = getattr(self.head, "decide", most_probable)(logits)
         return predictions if labels is None else {**predictions, "labels": labels}
 
     def val_step(self, data: Any) -> list[dict[str, Tensor]]:
@@ -176,8 +182,28 @@ class Classifier(BaseModel):
         return self.backbone.get_layer_depth(param_name, prefix="backbone.")
 
 
-def _built(registry: Registry, part: Any) -> Any:
-    return part if part is None or isinstance(part, nn.Module) else registry.build(part)
+def _built(registry: Registry, part: Any, channels: int | None = None) -> Any:
+    """Build a part; `channels` is the number that its features have, if known."""
+    if part is None or isinstance(part, nn.Module):
+        return part
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    target = registry.get(kind) if isinstance(kind, str) else kind
+    if channels is None or not callable(target):
+        return registry.build(part)
+    needed = [p.name for p in inspect.signature(target).parameters.values() if p.default is p.empty]
+    return registry.build(part, default_args={name: channels for name in CHANNEL_WORDS if name in needed})
+
+
+def _channels(backbone: nn.Module, neck: nn.Module | None) -> int | None:
+    """Return the number of channels of the last feature, where backbone or neck say it."""
+    necks = list(neck) if isinstance(neck, nn.Sequential) else [neck]
+    for part in (*reversed(necks), backbone):
+        for word in ("feature_dim", "out_channels"):
+            channels = getattr(part, word, None)
+            channels = channels[-1] if isinstance(channels, tuple | list) and channels else channels
+            if isinstance(channels, int):
+                return channels
+    return None
 
 
 def _pick_loss(loss: Any, head: Any) -> nn.Module | None:

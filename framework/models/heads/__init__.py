@@ -1,7 +1,19 @@
 """Heads: features to logits."""
 
 from framework.models.heads.cls_head import ClsHead
+from framework.models.heads.deit_head import DeiTClsHead
 from framework.models.heads.linear_head import ClassifierHead, LinearClsHead
+from framework.models.heads.multi_label_head import MultiLabelClsHead, MultiLabelLinearClsHead
+from framework.models.heads.stacked_head import StackedLinearClsHead
 from framework.models.heads.vision_transformer_head import VisionTransformerClsHead
 
-__all__ = ["ClassifierHead", "ClsHead", "LinearClsHead", "VisionTransformerClsHead"]
+__all__ = [
+    "ClassifierHead",
+    "ClsHead",
+    "DeiTClsHead",
+    "LinearClsHead",
+    "MultiLabelClsHead",
+    "MultiLabelLinearClsHead",
+    "StackedLinearClsHead",
+    "VisionTransformerClsHead",
+]

@@ -51,6 +51,20 @@ class ClsHead(BaseModule):
         """Return logits (batch, classes)."""
         return self.pre_logits(features)
 
+    def decide(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return what logits (batch, classes) say.
+
+        Returns:
+            `scores`, probabilities (batch, classes), and `pred_labels`, class indices (batch,).
+        """
+        return most_probable(logits)
+
+
+def most_probable(logits: Tensor) -> dict[str, Tensor]:
+    """Return `scores`, probabilities (batch, classes), and `pred_labels`, the class of the highest one."""
+    scores = logits.softmax(dim=1)
+    return {"scores": scores, "pred_labels": scores.argmax(dim=1)}
+
 
 def check_features(features: Tensor, channels: int) -> Tensor:
     """Return `features` if they are (batch, `channels`).

@@ -1,6 +1,8 @@
 """Necks: features to features."""
 
+from framework.models.necks.cls_batch_norm import ClsBatchNormNeck
+from framework.models.necks.generalized_mean_pooling import GeneralizedMeanPooling
 from framework.models.necks.global_average_pooling import GlobalAveragePooling
 from framework.models.necks.identity import Identity
 
-__all__ = ["GlobalAveragePooling", "Identity"]
+__all__ = ["ClsBatchNormNeck", "GeneralizedMeanPooling", "GlobalAveragePooling", "Identity"]
