@@ -178,7 +178,7 @@ def filled():
             if tensor.is_floating_point() and not name.endswith("relative_coords_table"):
                 values = torch.randn(tensor.shape, generator=generator)
                 scale = 0.2 if tensor.dim() < 2 else min(0.2, tensor[0].numel() ** -0.5)
-                one = 1.0 if tensor.dim() < 2 and not name.endswith("bias") else 0.0
+                one = 0.0 if tensor.dim() > 1 else 0.2 if name.endswith("bias") else 1.0
                 tensor.copy_(
                     one + values.abs() * scale if name.endswith("running_var") else one + values * scale
                 )
