@@ -116,6 +116,7 @@ def test_safetensors_whose_data_is_not_aligned(tmp_path, padding):
     header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}' + b" " * padding
     (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + np.float32([1, 2]).tobytes())
     _check(tmp_path / "a", {"w": torch.tensor([1.0, 2.0])}, "safetensors")
+    assert open_checkpoint(tmp_path / "a").tree["w"].map().data_ptr() % 4 == 0
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -211,6 +212,8 @@ def test_shapes_that_only_look_contiguous(tmp_path):
     tensor = torch.arange(4.0).as_strided((1, 4, 1), (17, 1, 99))
     torch.save({"a": tensor}, tmp_path / "a")
     _check(tmp_path / "a", {"a": tensor}, "torch zip")
+    lazy = open_checkpoint(tmp_path / "a").tree["a"]
+    assert len(lazy.pieces(torch.empty(1, 4, 1), piece_bytes=4)) == 4
 
 
 def test_big_endian_files_of_torch(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -230,6 +231,18 @@ def test_chunks_that_are_not_the_whole(distributed, tmp_path, pieces):
         open_checkpoint(folder)
 
 
+def test_paths_that_are_none_leave_the_names_flat(distributed, tmp_path):
+    doubled: tuple = ("x",)
+    for _ in range(40):
+        doubled = (doubled, doubled)
+
+    def change(metadata):
+        metadata.planner_data = {"model.a.w": ("model", doubled), "model.b": ("other", "b"), "s": "s"}
+
+    tree = open_checkpoint(_rewritten(distributed, tmp_path / "copy", change)).tree
+    assert {"model.a.w", "model.b", "model.c", "s"} <= set(tree)
+
+
 def test_distributed_checkpoints_that_lie(distributed, tmp_path):
     def outside(metadata):
         for info in metadata.storage_data.values():
@@ -240,23 +253,43 @@ def test_distributed_checkpoints_that_lie(distributed, tmp_path):
             info.offset = 1 << 40
 
     def elsewhere(metadata):
-        first = next(iter(metadata.storage_data.values()))
-        for info in metadata.storage_data.values():
-            info.offset, info.length = first.offset, first.length
+        places = {index.fqn: info for index, info in metadata.storage_data.items()}
+        other = places["model.b"]
+        places["model.a.w"].offset, places["model.a.w"].length = other.offset, other.length
+
+    def retyped(metadata):
+        old = metadata.state_dict_metadata["model.a.w"].properties
+        metadata.state_dict_metadata["model.a.w"].properties = dataclasses.replace(old, dtype=torch.int32)
 
     def huge(metadata):
         for entry in metadata.state_dict_metadata.values():
-            if entry.__class__.__name__ == "TensorStorageMetadata":
-                entry.size = torch.Size([1 << 40, *entry.size[1:]])
+            if len(getattr(entry, "size", ())) == 1:
+                entry.size = torch.Size([1 << 40])
                 entry.chunks[0] = dcp_metadata.ChunkStorageMetadata(entry.chunks[0].offsets, entry.size)
 
     def gone(metadata):
         metadata.storage_data.clear()
 
-    for i, change in enumerate((outside, beyond, elsewhere, huge, gone)):
-        folder = _rewritten(distributed, tmp_path / str(i), change)
-        with pytest.raises(CheckpointError):
-            open_checkpoint(folder).tree["model"]["a.w"].read()
+    def collide(metadata):
+        metadata.state_dict_metadata["model"] = metadata.state_dict_metadata["step"]
+
+    lies = {
+        outside: "not a file of its folder",
+        beyond: "truncated",
+        huge: "bytes of tensors are announced, the files have",
+        gone: "does not say where tensor",
+        collide: "the place of 'model' to two names",
+    }
+    for change, words in lies.items():
+        folder = _rewritten(distributed, tmp_path / change.__name__, change)
+        with pytest.raises(DamagedCheckpointError, match=words):
+            open_checkpoint(folder)
+    lies = {elsewhere: r"not the tensor of shape \[3, 4\]", retyped: r"announced as torch\.int32"}
+    for change, words in lies.items():
+        folder = _rewritten(distributed, tmp_path / change.__name__, change)
+        lazy = open_checkpoint(folder).tree["model"]["a.w"]
+        with pytest.raises(DamagedCheckpointError, match=words):
+            lazy.read()
 
 
 def test_metadata_that_wants_to_run_something(distributed, tmp_path):

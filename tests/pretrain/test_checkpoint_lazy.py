@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from framework.pretrain.checkpoint import open_checkpoint
@@ -113,6 +115,28 @@ print("alive")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "alive", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "npz", "npz packed", "pickle"])
+def test_opening_reads_no_values(tmp_path, kind):
+    values = np.random.default_rng(0).normal(size=(4, 1 << 18))
+    tensors = {"w": torch.from_numpy(values)}
+    with open(tmp_path / "a", "wb") as file:
+        {
+            "zip": lambda: torch.save(tensors, file),
+            "legacy": lambda: torch.save(tensors, file, _use_new_zipfile_serialization=False),
+            "safetensors": lambda: file.write(save(tensors)),
+            "npz": lambda: np.savez(file, w=values),
+            "npz packed": lambda: np.savez_compressed(file, w=values),
+            "pickle": lambda: pickle.dump({"w": values}, file),
+        }[kind]()
+    tracemalloc.start()
+    try:
+        lazy = open_checkpoint(tmp_path / "a").tree["w"]
+        assert tracemalloc.get_traced_memory()[1] < values.nbytes / 4
+    finally:
+        tracemalloc.stop()
+    assert torch.equal(lazy.read(), tensors["w"])
 
 
 def test_a_file_that_changes_under_the_reader_is_noticed(tmp_path):

@@ -59,7 +59,9 @@ class Blob(ABC):
             DamagedCheckpointError: The blob is shorter than that.
         """
         if start < 0 or size < 0 or start + size > self.size:
-            raise DamagedCheckpointError(f"bytes {start} to {start + size} wanted, of {self.size}")
+            raise DamagedCheckpointError(
+                f"truncated: bytes {start} to {start + size} are wanted, there are {self.size}"
+            )
         buffer = bytearray(size)
         self.read_into(memoryview(buffer), start)
         return bytes(buffer)
@@ -87,7 +89,9 @@ class Blob(ABC):
             DamagedCheckpointError: The blob is shorter than that.
         """
         if start < 0 or size < 0 or start + size > self.size:
-            raise DamagedCheckpointError(f"bytes {start} to {start + size} wanted, of {self.size}")
+            raise DamagedCheckpointError(
+                f"truncated: bytes {start} to {start + size} are wanted, there are {self.size}"
+            )
         return self._part(start, size)
 
     @abstractmethod
@@ -129,7 +133,9 @@ class FileBlob(Blob):
     def read_each(self, starts: Sequence[int], size: int) -> list[bytes]:
         """Read them while the file is open once."""
         if starts and (min(starts) < 0 or max(starts) + size > self.size):
-            raise DamagedCheckpointError(f"bytes up to {max(starts) + size} wanted, of {self.size}")
+            raise DamagedCheckpointError(
+                f"truncated: {max(starts) + size} bytes are wanted, there are {self.size}"
+            )
         pieces = []
         with self.file.open() as handle:
             for start in starts:

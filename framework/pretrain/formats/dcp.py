@@ -61,14 +61,18 @@ def _nested(flat: dict[str, Node], paths: dict[str, object]) -> dict[str, Node]:
                 place, leaf = tree, name
                 break
             place = inner
+        if leaf in place:
+            raise DamagedCheckpointError(f"the metadata gives the place of '{name[:80]}' to two names")
         place[leaf] = node
     return tree
 
 
 def _path(name: str, path: object) -> list[str]:
     """Return the path that the metadata gives for a name, if it is one, else the name."""
-    parts = [str(part) for part in path] if isinstance(path, list | tuple) else []
-    return parts if len(parts) <= _MAX_DEPTH and ".".join(parts) == name else [name]
+    if not isinstance(path, (list, tuple)) or len(path) > _MAX_DEPTH:
+        return [name]
+    parts = [str(part) for part in path if isinstance(part, (str, int))]
+    return parts if len(parts) == len(path) and ".".join(parts) == name else [name]
 
 
 class Chunk:

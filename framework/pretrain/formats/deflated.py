@@ -57,7 +57,7 @@ class DeflatedBlob(Blob):
             if low < high:
                 view[low - start : high - start] = piece[low - position : high - position]
             position += len(piece)
-        if position < end or (to_the_end and (position > end or crc != self.crc)):
+        if position < end or (to_the_end and crc != self.crc):
             raise DamagedCheckpointError("a compressed zip member does not unpack to what the archive says")
 
     def _inflate(self, wanted: int) -> Iterator[bytes]:

@@ -69,15 +69,17 @@ def _long_line(m: Machine, n: int) -> None:
 
 
 def _digits(line: bytes) -> int:
+    if len(line) > _MAX_DIGITS:
+        raise DamagedCheckpointError(f"the pickle has a number of {len(line)} digits")
     try:
-        return int(line[:_MAX_DIGITS])
+        return int(line)
     except ValueError as error:
         raise DamagedCheckpointError("the pickle has a number that is none") from error
 
 
 def _float_line(m: Machine, n: int) -> None:
     try:
-        m.stack.append(float(m.line()[:_MAX_DIGITS]))
+        m.stack.append(float(m.line()[:64]))
     except ValueError as error:
         raise DamagedCheckpointError("the pickle has a number that is none") from error
 
