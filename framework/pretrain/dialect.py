@@ -273,7 +273,21 @@ def _read(sizes: Mapping[str, int], table: Table) -> Iterator[Reading]:
     for column, found in places.items():
         if found:
             prefix = max(votes[column], key=votes[column].__getitem__)
-            yield Reading(table, column, prefix, {k: p for k, p in found.items() if p.prefix == prefix})
+            yield Reading(table, column, prefix, _behind(prefix, found))
+
+
+def _behind(prefix: str, found: Mapping[str, Place]) -> dict[str, Place]:
+    """Return the places behind a prefix, and those further out that are missing there.
+
+    transformers writes the final norm of a masked BEiT beside the network.
+    """
+    places = {key: place for key, place in found.items() if place.prefix == prefix}
+    there = {(id(place.row), place.indices, place.part) for place in places.values()}
+    for key, place in found.items():
+        further_out = len(place.prefix) < len(prefix) and prefix.startswith(place.prefix)
+        if further_out and (id(place.row), place.indices, place.part) not in there:
+            places[key] = place
+    return places
 
 
 _NUMBER = re.compile(r"\d+")

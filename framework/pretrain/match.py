@@ -375,12 +375,17 @@ def _head_pairs(
     taken = {name for entry in pairs.values() for name in names_of(entry)}
     ours = find_head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
     shapes = {n: t.tensor.shape for n, t in spelled.file.tensors.items() if n not in taken}
-    theirs = _given_head(given, chosen.file_prefix, shapes) or _named_head(
-        find_head(chosen.file_prefix, shapes, stems), shapes
-    )
+    theirs = head_entries(chosen.file_prefix, given, stems, shapes)
     if ours is None:
         return {}
     return {f"{ours}.{leaf}": e for leaf, e in theirs.items() if f"{ours}.{leaf}" in wanted}
+
+
+def head_entries(
+    prefix: str, given: Given, stems: Sequence[str], shapes: Mapping[str, Shape]
+) -> dict[str, Entry]:
+    """Return the leaves of a classifier's last layer: where the scheme says it is, or where heads are."""
+    return _given_head(given, prefix, shapes) or _named_head(find_head(prefix, shapes, stems), shapes)
 
 
 def _given_head(given: Given, prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Entry]:

@@ -25,7 +25,7 @@ from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED, DISTILLED_
 from framework.pretrain.errors import MismatchError, SpecError
 from framework.pretrain.fold import fold
 from framework.pretrain.inventory import Inventory, unwrapped
-from framework.pretrain.match import align, find_head
+from framework.pretrain.match import align, find_head, head_entries
 from framework.pretrain.operation import Operation, Shape, names_of
 
 #: Tells the number of attention heads of the layer that a name belongs to, or None.
@@ -155,8 +155,25 @@ def _wanted(reading: Reading, file: Inventory) -> dict[str, Shape]:
         shapes = [file.tensors[key].tensor.shape for key in keys]
         ours = reading.table.render(place, OURS)
         shape = shapes[0] if isinstance(entry, str) else entry.shape(shapes)  # type: ignore[union-attr]
-        if isinstance(ours, str) and shape is not None:
-            wanted[ours] = shape
+        if ours is not None and shape is not None:
+            part = shape if isinstance(ours, str) else ours.part_shape(shape)
+            wanted.update({name: part for name in names_of(ours) if part is not None})
+    return {**wanted, **_wanted_heads(reading, file)}
+
+
+def _wanted_heads(reading: Reading, file: Inventory) -> dict[str, Shape]:
+    column = reading.table.columns[reading.column]
+    shapes = {n: one.tensor.shape for n, one in file.tensors.items() if n not in reading.places}
+    wanted: dict[str, Shape] = {}
+    for name, given, stems in (
+        ("head", column.head, HEADS),
+        ("head_dist", column.head_dist, DISTILLED_HEADS),
+    ):
+        for leaf, entry in head_entries(reading.prefix, given, stems, shapes).items():
+            parts = [shapes[one] for one in names_of(entry)]
+            shape = parts[0] if isinstance(entry, str) else entry.shape(parts)
+            if shape is not None:
+                wanted[f"{name}.{leaf}"] = shape
     return wanted
 
 

@@ -82,11 +82,8 @@ TABLE = Table(
         row(
             "rel_pos_bias.relative_position_bias_table",
             kind="rel_pos_bias",
-            shared=None,
             mmpretrain="rel_pos_bias.relative_position_bias_table",
-            mmpretrain_shared=None,
             huggingface="encoder.relative_position_bias.relative_position_bias_table",
-            huggingface_shared=None,
             huggingface_v5="shared_position_bias.relative_position_bias_table",
         ),
         row(

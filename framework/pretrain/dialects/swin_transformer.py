@@ -29,7 +29,7 @@ def _columns(prefix: str, version: str) -> dict[str, Column]:
             producers="official Swin, SimMIM, iBOT; timm before 0.9",
             source=f"microsoft/Swin-Transformer swin_transformer{version}.py; microsoft/SimMIM@d3e29bc",
             base="timm",
-            changes=(("layers.{}.downsample.", "layers.{-1}.downsample."),),
+            changes=(("layers.{+1}.downsample.", "layers.{}.downsample."),),
             head="head.*",
             tested="timm 1.0.31, renamed",
         ),
@@ -66,6 +66,7 @@ _RUNNING = Column(
     tested="transformers 5.23.0",
 )
 
+#: timm merges patches at the start of a stage, so never in the first; the index is the stage before.
 _COMMON = (
     row(
         "absolute_pos_embed",
@@ -127,10 +128,10 @@ _COMMON = (
         huggingface="encoder.layers.{}.blocks.{}.output.dense.*",
     ),
     row(
-        "layers.{}.downsample.reduction.weight",
-        mmpretrain=view("stages.{-1}.downsample.reduction.weight", _UNFOLDED),
-        torchvision="features.{2n}.reduction.weight",
-        huggingface="encoder.layers.{-1}.downsample.reduction.weight",
+        "layers.{+1}.downsample.reduction.weight",
+        mmpretrain=view("stages.{}.downsample.reduction.weight", _UNFOLDED),
+        torchvision="features.{2n+2}.reduction.weight",
+        huggingface="encoder.layers.{}.downsample.reduction.weight",
     ),
     row("norm.*", mmpretrain="norm3.*", torchvision="norm.*", huggingface="layernorm.*"),
     row("norm{}.*", mmpretrain="norm{}.*"),
@@ -160,13 +161,13 @@ TABLE = Table(
             ),
         ),
         row(
-            "layers.{}.downsample.norm.*",
+            "layers.{+1}.downsample.norm.*",
             mmpretrain={
-                leaf: view(f"stages.{{-1}}.downsample.norm.{leaf}", _UNFOLDED_NORM)
+                leaf: view(f"stages.{{}}.downsample.norm.{leaf}", _UNFOLDED_NORM)
                 for leaf in ("weight", "bias")
             },
-            torchvision="features.{2n}.norm.*",
-            huggingface="encoder.layers.{-1}.downsample.norm.*",
+            torchvision="features.{2n+2}.norm.*",
+            huggingface="encoder.layers.{}.downsample.norm.*",
         ),
     ),
 )
@@ -204,10 +205,10 @@ TABLE_V2 = Table(
             for i in (0, 2)
         ),
         row(
-            "layers.{}.downsample.norm.*",
-            mmpretrain="stages.{-1}.downsample.norm.*",
-            torchvision="features.{2n}.norm.*",
-            huggingface="encoder.layers.{-1}.downsample.norm.*",
+            "layers.{+1}.downsample.norm.*",
+            mmpretrain="stages.{}.downsample.norm.*",
+            torchvision="features.{2n+2}.norm.*",
+            huggingface="encoder.layers.{}.downsample.norm.*",
         ),
     ),
 )
