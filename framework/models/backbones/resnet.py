@@ -125,12 +125,11 @@ class ResNet(BaseBackbone):
         self.frozen_stages = check_frozen_stages(frozen_stages, num_stages)
         self.norm_eval = norm_eval
         norm_cfg = {"type": "BN"} if norm_cfg is None else norm_cfg
-        expansion = block.expansion if expansion is None else expansion
         kind = _resolved(self.variant, deep_stem, avg_down, groups, width_per_group, se_ratio)
         _check_groups(depth, kind)
         options = BlockOptions(
             base_channels=base_channels,
-            expansion=expansion,
+            expansion=block.expansion if expansion is None else expansion,
             style=style,
             avg_down=kind.avg_down,
             with_cp=with_cp,
@@ -142,7 +141,7 @@ class ResNet(BaseBackbone):
             plan=PluginPlan(plugins, (*block.positions, AFTER_STAGE), num_stages),
         )
         self._make_stem(in_channels, stem_channels, norm_cfg, kind.deep_stem)
-        widths = [base_channels * expansion * 2**i for i in range(num_stages)]
+        widths = [base_channels * options.expansion * 2**i for i in range(num_stages)]
         for i, before in enumerate([stem_channels, *widths[:-1]]):
             shape = BlockShape(i, before, widths[i], strides[i], dilations[i])
             self.add_module(f"layer{i + 1}", make_stage(block, self.stage_blocks[i], shape, options))
