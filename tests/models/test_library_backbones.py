@@ -14,12 +14,22 @@ from framework.registry import BACKBONES, MODELS
 
 TINY_RESNET = {"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8}
 TINY_VIT = {
-    "model_type": "vit", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-    "intermediate_size": 48, "image_size": 32, "patch_size": 8,
+    "model_type": "vit",
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+    "image_size": 32,
+    "patch_size": 8,
 }
 TINY_SWIN = {
-    "model_type": "swin", "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4,
-    "image_size": 64, "patch_size": 4,
+    "model_type": "swin",
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 4],
+    "window_size": 4,
+    "image_size": 64,
+    "patch_size": 4,
 }
 
 
