@@ -247,8 +247,9 @@ def _vote_dialect(
     votes: dict[_Candidate, float] = {}
     for name, place in reading.places.items():
         entry = _entry(reading, place, column)
-        prefixes = spelled.tails.get(names_of(entry)[0], ()) if entry is not None else ()
-        for prefix in prefixes if entry is not None else ():
+        if entry is None:
+            continue
+        for prefix in spelled.tails.get(names_of(entry)[0], ()):
             found = spelled.find(entry, prefix)
             shape = None if found is None else entry_shape(found, spelled.file)
             candidate = _Candidate(column, reading.prefix, prefix)
@@ -313,7 +314,8 @@ def _pairs(
         inner = tuple(f"{chosen.file_prefix}{stem}." for stem in HEADS)
         return {name: e for name, e in pairs.items() if not names_of(e)[0].startswith(inner)}
     column = reading.table.columns[chosen.column] if reading and chosen.column else None
-    for given, stems in ((column and column.head, HEADS), (column and column.head_dist, DISTILLED_HEADS)):
+    head, head_dist = (column.head, column.head_dist) if column else (None, None)
+    for given, stems in ((head, HEADS), (head_dist, DISTILLED_HEADS)):
         pairs.update(_head_pairs(chosen, pairs, wanted, spelled, given, stems))
     return pairs
 
