@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +21,12 @@ def few_threads() -> None:
 
 @pytest.fixture(autouse=True)
 def own_globals() -> Iterator[None]:
-    """Leave none of the global instances that a run makes in mmengine, and its number of threads."""
+    """Start without the global instances that a run makes in mmengine, and leave none."""
     threads = torch.get_num_threads()
     managers = (DefaultScope, MessageHub, MMLogger, Visualizer)
-    before = {manager: copy.copy(manager._instance_dict) for manager in managers}
+    before = {manager: manager._instance_dict for manager in managers}
+    for manager in managers:
+        manager._instance_dict = OrderedDict()
     yield
     for manager, instances in before.items():
         manager._instance_dict = instances
