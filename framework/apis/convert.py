@@ -17,6 +17,7 @@ from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.errors import SpecError
 from framework.pretrain.fold import fold
 from framework.pretrain.inventory import take_inventory
+from framework.pretrain.report import LoadReport
 from framework.pretrain.source import fetch
 from framework.pretrain.spec import parse_spec
 from framework.pretrain.translate import export, read_weights, rename
@@ -52,8 +53,9 @@ def convert(
         raise SpecError(f"'{target}': the ending says the format, and is one of {', '.join(SUFFIXES)}")
     if config is not None:
         model = get_model(config, pretrain)
-        tensors, left = export(model, dialect), []
-        left = list(model.pretrain_report.unexpected)  # type: ignore[union-attr]
+        report = model.pretrain_report
+        assert isinstance(report, LoadReport), "the model was built from a file"
+        tensors, left = export(model, dialect), list(report.unexpected)
     else:
         tensors, left = _translated(pretrain, dialect)
     _save(tensors, target)
@@ -73,6 +75,12 @@ def _save(tensors: Mapping[str, Tensor], target: Path) -> None:
     if target.suffix == ".safetensors":
         save_file(dict(tensors), target, metadata={"format": "pt"})
     elif target.suffix == ".npz":
-        np.savez(target, **{name: tensor.float().numpy() for name, tensor in tensors.items()})
+        arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in tensors.items()}
+        np.savez(target, **arrays)
     else:
         torch.save(dict(tensors), target)
+
+
+def _array(tensor: Tensor) -> Any:
+    """Return an array; numpy has no bfloat16."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
