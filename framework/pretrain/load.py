@@ -16,13 +16,13 @@ from framework.pretrain import adapt
 from framework.pretrain.adapt import IDENTITY, TokenLayout
 from framework.pretrain.checkpoint import Checkpoint, LazyTensor, open_checkpoint
 from framework.pretrain.deferred import deferred_init, protected, will_be_loaded
-from framework.pretrain.dialect import read_names
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import KINDS
 from framework.pretrain.errors import SpecError
 from framework.pretrain.inventory import Inventory, take_inventory
 from framework.pretrain.operation import Entry
 from framework.pretrain.plan import Assignment, Plan, Wanted, check_plan, make_plan
+from framework.pretrain.reading import read_names
 from framework.pretrain.report import LoadReport, announce, make_report
 from framework.pretrain.source import fetch
 from framework.pretrain.spec import PretrainSpec, parse_spec

@@ -11,20 +11,12 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from framework.pretrain.dialect import (
-    WILD,
-    Given,
-    Place,
-    Reading,
-    Table,
-    head_name,
-    leaves_of,
-    outer,
-    read_names,
-)
+from framework.pretrain.dialect import WILD, Given, Place, Table
 from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS, PREFERRED, PROJECTING
+from framework.pretrain.heads import find_head, head_entries
 from framework.pretrain.inventory import Inventory
 from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of, with_names
+from framework.pretrain.reading import Reading, read_names
 
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
 TIE = 0.97
@@ -381,33 +373,3 @@ def _head_pairs(
     if ours is None:
         return {}
     return {f"{ours}.{leaf}": e for leaf, e in theirs.items() if f"{ours}.{leaf}" in wanted}
-
-
-def head_entries(
-    prefix: str, given: Given, stems: Sequence[str], shapes: Mapping[str, Shape]
-) -> dict[str, Entry]:
-    """Return the leaves of a classifier's last layer: where the scheme says it is, or where heads are."""
-    return _given_head(given, prefix, shapes) or _named_head(find_head(prefix, shapes, stems), shapes)
-
-
-def _given_head(given: Given, prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Entry]:
-    """Return the leaves of the head where the scheme says it is, as far as the file has them."""
-    found: dict[str, Entry] = {}
-    for leaf, entry in leaves_of(given).items():
-        names = [head_name(name, prefix) for name in names_of(entry)]
-        if all(name in shapes for name in names):
-            found[leaf] = with_names(entry, names)
-    return found
-
-
-def _named_head(stem: str | None, shapes: Mapping[str, Shape]) -> dict[str, Entry]:
-    return {leaf: f"{stem}.{leaf}" for leaf in ("weight", "bias") if f"{stem}.{leaf}" in shapes}
-
-
-def find_head(prefix: str, shapes: Mapping[str, Shape], stems: Sequence[str]) -> str | None:
-    """Return the stem of the classifier's last layer, looked for beside the aligned part and inside it."""
-    for root in dict.fromkeys((outer(prefix), prefix)):
-        for stem in stems:
-            if len(shapes.get(f"{root}{stem}.weight", ())) == 2:
-                return root + stem
-    return None

@@ -9,24 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from framework.errors import did_you_mean
-from framework.pretrain.dialect import (
-    OURS,
-    WILD,
-    Column,
-    Place,
-    Reading,
-    Stored,
-    head_name,
-    leaves_of,
-    read_names,
-)
+from framework.pretrain.dialect import OURS, WILD, Column, Place, Stored, leaves_of
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED, DISTILLED_HEADS, HEADS
 from framework.pretrain.errors import MismatchError, SpecError
 from framework.pretrain.fold import fold
+from framework.pretrain.heads import find_head, head_entries, head_name
 from framework.pretrain.inventory import Inventory, unwrapped
-from framework.pretrain.match import align, find_head, head_entries
+from framework.pretrain.match import align
 from framework.pretrain.operation import Operation, Shape, names_of
+from framework.pretrain.reading import Reading, read_names
 
 #: Tells the number of attention heads of the layer that a name belongs to, or None.
 Heads = Callable[[str], int | None]

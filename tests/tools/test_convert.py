@@ -65,7 +65,7 @@ def test_heads_are_taken_from_the_config(file, tmp_path, monkeypatch, capsys) ->
     ("arguments", "words"),
     [
         (["--to", "jax", "-o", "x.npz"], "a config tells it"),
-        (["--to", "tim", "-o", "x.pth"], "did you mean 'timm'"),
+        (["--to", "tim", "-o", "x.pth"], "did you mean timm"),
         (["--to", "timm", "-o", "x.txt"], "the ending says the format"),
     ],
 )
