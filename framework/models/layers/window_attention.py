@@ -231,15 +231,12 @@ def shift_mask(
     Returns:
         (windows, positions, positions): -100 for pairs from different regions, else 0.
     """
-    rows, columns = (_regions(*axis, device) for axis in zip(size, window_size, shift, strict=True))
-    regions = (3 * rows[:, None] + columns[None])[None, :, :, None]
+    rows, columns = (_came_around(*axis, device) for axis in zip(size, shift, strict=True))
+    regions = (2 * rows[:, None] + columns[None])[None, :, :, None]
     labels = to_windows(regions, window_size)[0, :, :, 0]
     return -100.0 * (labels[:, :, None] != labels[:, None, :])
 
 
-def _regions(size: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Number the positions of one axis by the region they came from."""
-    position = torch.arange(size, device=device)
-    if not shift:
-        return torch.zeros_like(position)
-    return (position >= size - window).long() + (position >= size - shift).long()
+def _came_around(size: int, shift: int, device: torch.device) -> Tensor:
+    """Return 1 for the positions of one axis that came from its other end, which the last window holds."""
+    return (torch.arange(size, device=device) >= size - shift).long()
