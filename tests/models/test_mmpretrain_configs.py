@@ -25,8 +25,12 @@ CONFIGS = {
         28589128,
         {
             "backbone": {
-                "type": "ConvNeXt", "arch": "tiny", "out_indices": (3,), "drop_path_rate": 0.1,
-                "gap_before_final_norm": True, "init_cfg": INIT,
+                "type": "ConvNeXt",
+                "arch": "tiny",
+                "out_indices": (3,),
+                "drop_path_rate": 0.1,
+                "gap_before_final_norm": True,
+                "init_cfg": INIT,
             },
             "head": head(768),
         },
@@ -45,7 +49,9 @@ CONFIGS = {
         87903584,
         {
             "backbone": {
-                "type": "SwinTransformer", "arch": "base", "img_size": 384,
+                "type": "SwinTransformer",
+                "arch": "base",
+                "img_size": 384,
                 "stage_cfgs": {"block_cfgs": {"window_size": 12}},
             },
             "neck": POOL,
@@ -56,8 +62,12 @@ CONFIGS = {
         87918816,
         {
             "backbone": {
-                "type": "SwinTransformerV2", "arch": "base", "img_size": 256, "drop_path_rate": 0.2,
-                "window_size": [16, 16, 16, 8], "pretrained_window_sizes": [12, 12, 12, 6],
+                "type": "SwinTransformerV2",
+                "arch": "base",
+                "img_size": 256,
+                "drop_path_rate": 0.2,
+                "window_size": [16, 16, 16, 8],
+                "pretrained_window_sizes": [12, 12, 12, 6],
             },
             "neck": POOL,
             "head": head(1024, SMOOTH),
@@ -67,8 +77,13 @@ CONFIGS = {
         86530984,
         {
             "backbone": {
-                "type": "BEiTViT", "arch": "base", "img_size": 224, "patch_size": 16,
-                "out_type": "avg_featmap", "use_abs_pos_emb": False, "use_rel_pos_bias": True,
+                "type": "BEiTViT",
+                "arch": "base",
+                "img_size": 224,
+                "patch_size": 16,
+                "out_type": "avg_featmap",
+                "use_abs_pos_emb": False,
+                "use_rel_pos_bias": True,
                 "use_shared_rel_pos_bias": False,
             },
             "neck": None,
