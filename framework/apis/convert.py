@@ -65,7 +65,7 @@ def convert(
 
 def _translated(pretrain: Any, dialect: str) -> tuple[dict[str, Tensor], list[str]]:
     spec = parse_spec(pretrain, "pretrain")
-    path = fetch(spec.path, sha256=spec.sha256)
+    path = fetch(spec.path, sha256=spec.sha256, url_mapping=spec.url_mapping)
     file = take_inventory(open_checkpoint(path, trust_pickle=spec.trust_pickle), spec)
     weights, left = read_weights(file, spec.dialect)
     return rename(weights, dialect), left

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from framework.pretrain.align import ALIGN, propose
 from framework.pretrain.dialect import WILD, Given, Place, Table
 from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS, PREFERRED, PROJECTING
 from framework.pretrain.heads import find_head, head_entries
@@ -131,6 +132,13 @@ class Spelled:
 
     def _name(self, name: str) -> str | None:
         return name if name in self.file.tensors else self.wild.get(name)
+
+
+def guess(wanted: Mapping[str, Shape], file: Inventory) -> Alignment | None:
+    """Align by order and shapes, whatever the names are; None where nothing goes together."""
+    proposal = propose(wanted, file)
+    score = proposal.coverage * sum(prod(shape) for shape in wanted.values())
+    return Alignment(ALIGN, "", "", score, (), proposal.pairs, {}) if proposal.pairs else None
 
 
 def spell(file: Inventory) -> Spelled:
