@@ -126,6 +126,14 @@ def test_the_table_of_fields_is_complete() -> None:
     assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == sorted(FIELDS)
 
 
+def test_the_table_of_naming_schemes_is_complete() -> None:
+    from framework.pretrain.dialects import TABLES
+
+    section = (ROOT / "docs" / "pretrain.md").read_text().split("## Naming schemes")[1].split("\n## ")[0]
+    shown = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    assert shown == ["architecture", *(table.title for table in TABLES)]
+
+
 def test_every_error_is_explained() -> None:
     from framework.pretrain import errors
 
