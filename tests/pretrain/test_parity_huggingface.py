@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from framework import BACKBONES
+from framework import BACKBONES, MODELS
 from framework.pretrain import export, load_pretrained
 
 transformers = pytest.importorskip("transformers")
@@ -199,6 +199,46 @@ def features(model: nn.Module, case: str) -> torch.Tensor:
         tokens = out.last_hidden_state
         return tokens.transpose(1, 2).unflatten(2, (2, 2))
     return out.pooler_output if case.startswith("convnext") else out.last_hidden_state
+
+
+#: case: (class, its config, our backbone, our neck)
+HEADS = {
+    "vit": (
+        "ViTForImageClassification",
+        dict(**SIZES, **IMAGE),
+        dict(VIT, out_type="cls_token", **LN12),
+        None,
+    ),
+    "beit": (
+        "BeitForImageClassification",
+        dict(**BEIT_BASE, use_relative_position_bias=True),
+        dict(BEIT, layer_scale_init_value=0.1, out_type="avg_featmap", final_norm=False),
+        None,
+    ),
+    "swin": ("SwinForImageClassification", CASES["swin"][2], CASES["swin"][3], "GlobalAveragePooling"),
+    "convnext": ("ConvNextForImageClassification", CONVS, CASES["convnext"][3], None),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_classifiers_go_across(case, tmp_path, filled, assert_close) -> None:
+    name, arguments, backbone, neck = HEADS[case]
+    cls = getattr(transformers, name)
+    theirs = filled(cls(cls.config_class(**arguments, num_labels=7)))
+    theirs.save_pretrained(tmp_path)
+    dim = BACKBONES.build(backbone).feature_dim
+    head = dict(type="LinearClsHead", in_channels=dim, num_classes=7)
+    config = dict(type="ImageClassifier", backbone=backbone, neck=neck and dict(type=neck), head=head)
+    ours = MODELS.build(dict(config, pretrain=str(tmp_path))).eval()
+    images = images_for(case)
+    with torch.no_grad():
+        assert_close(ours(images), theirs(images).logits)
+    assert ours.pretrain_report.clean, str(ours.pretrain_report)
+    written = export(ours, "huggingface")
+    state = theirs.state_dict() if case == "convnext" else None
+    assert {"classifier.weight", "classifier.bias"} <= set(written)
+    assert torch.equal(written["classifier.weight"], theirs.classifier.weight)
+    assert state is None or set(written) == set(state)
 
 
 @torch.no_grad()
