@@ -41,6 +41,17 @@ PREFERRED = frozenset(
     }
 )
 
+#: Segments behind which tensors have a network's names and are not its weights, or not the final ones.
+NO_WEIGHTS = frozenset(
+    {"grad", "grads", "gradients", "optimizer", "exp_avg", "exp_avg_sq", "momentum_buffer", "fisher"}
+    | {"init", "initial", "init_state_dict", "initial_state_dict", "old", "prev", "previous"}
+)
+
+#: Where a network is usually kept: taken before an entry of another name that fits as well.
+USUAL = frozenset(
+    {"state_dict", "model", "model_state", "model_state_dict", "teacher", "target_encoder", "ema"}
+)
+
 #: Last segments of buffers that a module computes by itself: never taken from a file, never missed.
 COMPUTED = frozenset(
     {
@@ -77,7 +88,13 @@ HEADS = (
 )
 
 #: Where the head of the distillation token is.
-DISTILLED_HEADS = ("head_dist", "head.layers.head_dist", "head.head_dist", "distillation_classifier")
+DISTILLED_HEADS = (
+    "head_dist",
+    "head.fc_dist",
+    "head.layers.head_dist",
+    "head.head_dist",
+    "distillation_classifier",
+)
 
 #: Roles in which what is called a head is the projector of a self-supervised method: MoCo, MoCo v3, BYOL.
 PROJECTING = frozenset(
