@@ -116,3 +116,19 @@ def test_an_old_file_whose_storages_lie(tmp_path):
         (tmp_path / "a").write_bytes(data[:at] + struct.pack("<q", value) + data[at + 8 :])
         with pytest.raises(DamagedCheckpointError, match="another length"):
             open_checkpoint(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "keys", [[], ["0"], ["0", "0"], ["0", "2"], ["0", "1", "2"], ["1", 0], {"0": 1}, "01"]
+)
+def test_an_old_file_that_lists_other_storages(tmp_path, keys):
+    torch.save([torch.ones(1), torch.ones(1)], tmp_path / "a", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "a").read_bytes()
+    at = data.rindex(b"\x80\x02]q")
+    stored = pickle.loads(data[at:])
+    names = dict(zip("01", stored, strict=True))
+    changed = [names.get(key, key) for key in keys] if isinstance(keys, list) else keys
+    rest = data[at + len(pickle.dumps(stored, 2)) :]
+    (tmp_path / "a").write_bytes(data[:at] + pickle.dumps(changed, 2) + rest)
+    with pytest.raises(DamagedCheckpointError, match="other storages than its tensors need"):
+        open_checkpoint(tmp_path / "a")

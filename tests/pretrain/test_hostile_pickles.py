@@ -226,6 +226,16 @@ def test_billion_laughs(tmp_path, innermost):
         open_checkpoint(tmp_path / "a")
 
 
+@pytest.mark.parametrize(
+    "wide", [b"}(" + b"M\0\1N" * 20_000 + b"u", b"](" + b"ca\nb\n" + b"2" * 20_000 + b"e"]
+)
+def test_a_wide_container_named_often(tmp_path, wide):
+    """Two hundred references to a container of twenty thousand entries are four million entries."""
+    (tmp_path / "a").write_bytes(b"\x80\x02" + wide + b"q\x000](" + b"h\x00" * 200 + b"e.")
+    with pytest.raises(DamagedCheckpointError, match="unfold into more than"):
+        open_checkpoint(tmp_path / "a")
+
+
 @pytest.mark.parametrize("key", [b")" + b"\x85" * 20_000, b")" + b"2\x86" * 1000, b"ca\nb\n", b"]"])
 def test_keys_are_not_hashed(tmp_path, key):
     """A nested tuple would overflow the stack, and one that doubles at each level take for ever."""

@@ -108,8 +108,6 @@ class _Storages:
             _, blob = self._found[key]
             starts.append(position)
             position += _COUNT_BYTES + blob.size
-            if position > file.size:
-                raise DamagedCheckpointError(f"truncated: {file.size} bytes of {position}")
             blob.inner = file.part(position - blob.size, blob.size)
         self._check_counts(file, listed, starts)
 
