@@ -1,4 +1,4 @@
-"""DeiT with its two heads: timm's (and so the official repository's), transformers' and mmpretrain's names."""
+"""DeiT with its two heads: in the names of timm (the official ones), transformers and mmpretrain."""
 
 from __future__ import annotations
 
