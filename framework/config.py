@@ -88,13 +88,15 @@ def without_pretrain(part: Any) -> Any:
     """Copy a model config without the weights that it names, at any depth."""
     if isinstance(part, Mapping):
         kept = {key: without_pretrain(value) for key, value in part.items() if key != "pretrain"}
-        init = kept.get("init_cfg")
-        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
-            del kept["init_cfg"]
-        return kept
+        return {key: value for key, value in kept.items() if not is_pretrained_init(value)}
     if isinstance(part, (list, tuple)):
-        return type(part)(without_pretrain(item) for item in part)
+        return type(part)(without_pretrain(item) for item in part if not is_pretrained_init(item))
     return part
+
+
+def is_pretrained_init(init: Any) -> bool:
+    """Tell whether a part of a config is mmengine's way to name weights."""
+    return isinstance(init, Mapping) and init.get("type") in ("Pretrained", "PretrainedInit")
 
 
 def _has_base(file: Path) -> bool:

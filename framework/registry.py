@@ -15,8 +15,10 @@ from importlib import import_module
 from typing import Any
 
 from mmengine import registry as mm
+from mmengine.config import ConfigDict
 from mmengine.utils import ManagerMixin
 
+from framework.config import is_pretrained_init
 from framework.errors import ConfigError, did_you_mean
 
 SCOPE = "framework"
@@ -109,11 +111,15 @@ def build(cfg: Any, *args: Any, registry: mm.Registry, **kwargs: Any) -> Any:
     if isinstance(cfg, (list, tuple)) and registry._get_root_registry() is mm.MODELS:
         from torch import nn
 
-        return nn.Sequential(*[registry.build(part) for part in cfg])
+        token = _PARTS.set((*_parts(cfg, registry.name), *_PARTS.get()))
+        try:
+            return nn.Sequential(*[registry.build(part) for part in cfg])
+        finally:
+            _PARTS.reset(token)
     path = _path_of(cfg, registry)
     arguments = {**dict(kwargs.get("default_args") or {}), **_checked(cfg, path)}
-    target = _resolve(arguments.pop("type", None), registry, path)
-    arguments.pop("_scope_", None)
+    name, scope = arguments.pop("type", None), arguments.pop("_scope_", None)
+    target = _resolve(f"{scope}.{name}" if scope and isinstance(name, str) else name, registry, path)
     arguments = _copy(arguments)
     if registry._get_root_registry() is mm.MODELS:
         return _build_model(target, arguments, path)
@@ -158,7 +164,8 @@ def _path_of(cfg: Any, registry: mm.Registry) -> str:
 def _copy(value: Any) -> Any:
     """Copy the containers of a config; what is in them stays the same object."""
     if isinstance(value, Mapping):
-        return type(value)((key, _copy(item)) for key, item in value.items())  # type: ignore[call-arg]
+        copied = {key: _copy(item) for key, item in value.items()}
+        return ConfigDict(copied) if isinstance(value, ConfigDict) else copied
     if type(value) in (list, tuple):
         return type(value)(_copy(item) for item in value)
     return value
@@ -179,7 +186,7 @@ def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
     pretrain = arguments.pop("pretrain", None)
     init_cfg = arguments.get("init_cfg")
     inits: list[Any] = init_cfg if isinstance(init_cfg, list) else [init_cfg]
-    pretrained = [init for init in inits if _is_pretrained_init(init)]
+    pretrained = [init for init in inits if is_pretrained_init(init)]
     if not pretrained or "checkpoint" not in pretrained[0]:
         return pretrain
     if pretrain is not None:
@@ -194,14 +201,10 @@ def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
     }
 
 
-def _is_pretrained_init(init: Any) -> bool:
-    return isinstance(init, Mapping) and init.get("type") in ("Pretrained", "PretrainedInit")
-
-
 def _names_weights(value: Any) -> bool:
     """Tell whether some part of a config has weights to load."""
     if isinstance(value, Mapping):
-        if value.get("pretrain") is not None or _is_pretrained_init(value):
+        if value.get("pretrain") is not None or is_pretrained_init(value):
             return True
         return any(_names_weights(item) for item in value.values())
     return isinstance(value, (list, tuple)) and any(_names_weights(item) for item in value)
@@ -251,7 +254,7 @@ def _check_arguments(target: Any, arguments: Mapping[str, Any], path: str) -> No
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for argument in arguments:
             if argument not in accepted:
-                hint = did_you_mean(str(argument), accepted) or " is not an argument"
+                hint = did_you_mean(str(argument), accepted) or " is not an argument."
                 raise ConfigError(
                     f"{path}.{argument}{hint} {name} accepts: {', '.join(accepted) or 'nothing'}"
                 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framework.pretrain.errors import PretrainError
-    from framework.pretrain.load import load_pretrained, plan_pretrained, protect_loaded
+    from framework.pretrain.guard import protect_loaded
+    from framework.pretrain.load import load_pretrained, plan_pretrained
     from framework.pretrain.report import LoadReport
     from framework.pretrain.spec import PretrainSpec, parse_spec
     from framework.pretrain.translate import export
@@ -23,7 +24,7 @@ _MODULE_OF = {
     "load_pretrained": "load",
     "parse_spec": "spec",
     "plan_pretrained": "load",
-    "protect_loaded": "load",
+    "protect_loaded": "guard",
 }
 
 __all__ = [

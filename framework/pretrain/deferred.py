@@ -3,7 +3,8 @@
 A constructor fills its parameters by in-place operations on memory that no one has touched yet. While
 `deferred_init` is active, such operations on large tensors are only noted. Whoever reads the tensor gets the
 values first, as any other operation on it replays the notes. What is still noted when the block ends is done
-then, in the order of the notes, by the very operations that the constructor asked for.
+then, in the order of the notes, by the very operations that the constructor asked for. What was loaded in the
+block is not filled again by a constructor that initialises all of its parts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Tensors with fewer elements are filled at once: noting would cost as much.
@@ -34,6 +37,12 @@ FILLS = frozenset(
 #: that they have to be noted as a whole.
 WHOLE = ("_no_grad_trunc_normal_",)
 
+#: Ways to a tensor's memory that torch does not dispatch.
+DIRECT = frozenset(
+    {"numpy", "__array__", "tolist", "data_ptr", "untyped_storage", "_typed_storage", "share_memory_"}
+    | {"__dlpack__", "__reduce_ex__"}
+)
+
 _CURRENT: ContextVar[_DeferredInit | None] = ContextVar("deferred_init", default=None)
 
 
@@ -42,6 +51,8 @@ class _DeferredInit(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self._seed = torch.default_generator.initial_seed()
+        self._loaded: dict[int, Tensor] = {}
         self._notes: dict[int, list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]] = {}
 
     def __torch_dispatch__(
@@ -49,8 +60,11 @@ class _DeferredInit(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if _is_fill(func, args, kwargs):
-            self.note(func, args, kwargs)
-            return args[0]
+            if self.is_loaded(args[0]):
+                return args[0]
+            if self.may_wait(args[0]):
+                self.note(func, args, kwargs)
+                return args[0]
         if self._notes and not _is_view(func):
             for tensor in _tensors((args, kwargs)):
                 self.settle(tensor)
@@ -58,16 +72,43 @@ class _DeferredInit(TorchDispatchMode):
 
     def note(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put off an operation that only writes to its first argument."""
-        self._notes.setdefault(_storage(args[0]), []).append((func, args, kwargs))
+        memory = args[0].detach()  # whatever `.data = ...` makes of the tensor itself meanwhile
+        self._notes.setdefault(_storage(memory), []).append((func, (memory, *args[1:]), kwargs))
+
+    def may_wait(self, tensor: Tensor) -> bool:
+        """Tell whether filling a tensor can be put off.
+
+        Not where memory belongs to someone else (numpy, another process), and not where the constructor has
+        seeded the generator, as the values must then come from that seed.
+        """
+        storage = _storage_of(tensor)
+        ours = storage.resizable() and not storage.is_shared()
+        return tensor.numel() >= SMALL and ours and torch.default_generator.initial_seed() == self._seed
+
+    def is_loaded(self, tensor: Tensor) -> bool:
+        """Tell whether the memory of a tensor holds values from a file."""
+        return _storage(tensor) in self._loaded
 
     def settle(self, tensor: Tensor) -> None:
         """Do what was noted for the memory of a tensor."""
-        for func, args, kwargs in self._notes.pop(_storage(tensor), ()):
-            func(*args, **kwargs)
+        if not self._notes or tensor.layout is not torch.strided:
+            return
+        notes = self._notes.pop(_storage(tensor), ())
+        with torch.no_grad(), _python_dispatch._disable_current_modes():
+            for func, args, kwargs in notes:
+                func(*args, **kwargs)
+
+    def count(self, tensor: Tensor) -> int:
+        """Return how many notes there are for the memory of a tensor."""
+        return len(self._notes.get(_storage(tensor), ()))
 
     def drop(self, tensor: Tensor) -> None:
         """Forget what was noted for the memory of a tensor: its values come from elsewhere."""
         self._notes.pop(_storage(tensor), None)
+
+    def keep(self, tensor: Tensor) -> None:
+        """Let no initialiser of this block fill the memory of a tensor any more."""
+        self._loaded[_storage(tensor)] = tensor.detach()  # held, so that the memory is not given to another
 
     def settle_all(self) -> None:
         """Do all that was noted, in the order in which the tensors were first filled."""
@@ -76,6 +117,21 @@ class _DeferredInit(TorchDispatchMode):
                 for func, args, kwargs in notes:
                     func(*args, **kwargs)
         self._notes.clear()
+
+
+class _Watch(TorchFunctionMode):
+    """Replays the notes of a tensor before its memory is read past torch's dispatch."""
+
+    def __init__(self, mode: _DeferredInit) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in DIRECT and args and isinstance(args[0], Tensor):
+            self._mode.settle(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -87,7 +143,7 @@ def deferred_init() -> Iterator[None]:
     mode = _DeferredInit()
     token = _CURRENT.set(mode)
     try:
-        with _whole_initialisers_noted(), mode:
+        with _whole_initialisers_noted(), _Watch(mode), mode:
             yield
     finally:
         _CURRENT.reset(token)
@@ -120,7 +176,9 @@ def _whole_initialisers_noted() -> Iterator[None]:
 def _noting(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def note(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         mode = _CURRENT.get()
-        if mode is None or tensor.numel() < SMALL:
+        if mode is not None and mode.is_loaded(tensor):
+            return tensor
+        if mode is None or not mode.may_wait(tensor):
             return initialise(tensor, *args, **kwargs)
         mode.note(initialise, (tensor, *args), kwargs)
         return tensor
@@ -134,6 +192,14 @@ def will_be_loaded(tensors: Iterable[Tensor]) -> None:
     if mode is not None:
         for tensor in tensors:
             mode.drop(tensor)
+
+
+def were_loaded(tensors: Iterable[Tensor]) -> None:
+    """Say that these tensors hold values from a file, which no constructor of the block may fill again."""
+    mode = _CURRENT.get()
+    if mode is not None:
+        for tensor in tensors:
+            mode.keep(tensor)
 
 
 class _Protected(TorchDispatchMode):
@@ -158,16 +224,28 @@ def protected(tensors: Iterable[Tensor]) -> Iterator[None]:
         yield
 
 
+def is_sole_view(tensor: Tensor) -> bool:
+    """Tell whether a tensor has its memory to itself: no other tensor or process sees any of it."""
+    storage = _storage_of(tensor)
+    mode = _CURRENT.get()
+    notes = mode.count(tensor) if mode is not None else 0
+    others = torch._C._storage_Use_Count(storage._cdata) - notes - 2  # the tensor, and `storage` here
+    whole = storage.nbytes() == tensor.numel() * tensor.element_size()
+    return others <= 0 and whole and not storage.is_shared()
+
+
+def _storage_of(tensor: Tensor) -> torch.UntypedStorage:
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage()
+
+
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return _storage_of(tensor)._cdata
 
 
 def _is_fill(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return (
-        func._schema.name in FILLS
-        and args[0].numel() >= SMALL
-        and not any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values()))
-    )
+    others = (*args[1:], *kwargs.values())
+    return func._schema.name in FILLS and not any(isinstance(value, Tensor) for value in others)
 
 
 def _is_view(func: Any) -> bool:

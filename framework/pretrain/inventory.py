@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +127,23 @@ def unwrapped(name: str) -> str:
     return ".".join([s for s in segments[:-1] if s not in WRAPPERS] + segments[-1:])
 
 
+def unwrapped_names(names: Iterable[str]) -> dict[str, str]:
+    """Return names without wrappers -> the names; one that would meet another keeps its wrappers."""
+    names = list(names)
+    plain = set(names)
+    result: dict[str, str] = {}
+    for name in names:
+        short = unwrapped(name)
+        clash = short != name and (short in plain or short in result)
+        result[name if clash else short] = name
+    return result
+
+
+def last_of(name: str) -> str:
+    """Return the last segment of a name."""
+    return name.rsplit(".", 1)[-1]
+
+
 def _unwrap(named: Mapping[str, FileTensor]) -> dict[str, FileTensor]:
     """Take wrappers off the keys; a key that would meet another keeps them."""
     result: dict[str, FileTensor] = {}
@@ -144,7 +161,7 @@ def _under_sub_level(
     """Keep what is under `sub_level`, counted from a container of the file."""
     nodes = {"", *(one.entry for one in named.values())}
     nodes |= {node[:i] for node in nodes for i, c in enumerate(node) if c == "."}
-    heads = tuple(f"{join(node, sub_level)}." for node in nodes)
+    heads = tuple(f"{join(node, part)}." for node in nodes for part in {sub_level, unwrapped(sub_level)})
     chosen = {name: one for name, one in named.items() if name.startswith(heads)}
     if not chosen:
         parts = _parts(named)

@@ -13,7 +13,14 @@ from math import prod
 
 from framework.pretrain.align import ALIGN, propose
 from framework.pretrain.dialect import WILD, Given, Place, Table
-from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS, PREFERRED, PROJECTING
+from framework.pretrain.dialects.common import (
+    DISTILLED_HEADS,
+    HEADS,
+    NO_WEIGHTS,
+    PREFERRED,
+    PROJECTING,
+    USUAL,
+)
 from framework.pretrain.heads import find_head, head_entries
 from framework.pretrain.inventory import Inventory
 from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of, with_names
@@ -82,6 +89,8 @@ def align(
         The alignment, or None where next to nothing of the file is called like something in the module.
     """
     sizes = {name: prod(shape) for name, shape in wanted.items()}
+    if not any(sizes.values()):
+        return None
     reading = read_names(sizes, tables)
     spelled = spell(file)
     votes: dict[_Candidate, float] = {}
@@ -276,21 +285,27 @@ def _elect(votes: Mapping[_Candidate, float], file: Inventory) -> tuple[_Candida
     equals = [c for c, score in votes.items() if score >= TIE * best]
     order = {candidate: position for position, candidate in enumerate(votes)}
 
-    def rank(candidate: _Candidate) -> tuple[int, float, int, int, int]:
+    def rank(candidate: _Candidate) -> tuple[float, ...]:
+        segments = set(candidate.file_prefix.split("."))
         losses = sum(_preferred(other.file_prefix, candidate.file_prefix) for other in equals)
+        usual = 0 if segments & USUAL else 1
         depth = candidate.model_prefix.count(".") + candidate.file_prefix.count(".")
-        return losses, -votes[candidate], candidate.column is not None, depth, order[candidate]
+        roles = (len(segments & NO_WEIGHTS), losses, usual)
+        return *roles, -votes[candidate], candidate.column is not None, depth, order[candidate]
 
     chosen, *others = sorted(equals, key=rank)
-    taken = {one.tensor.identity for name, one in file.tensors.items() if name.startswith(chosen.file_prefix)}
     left = dict.fromkeys(c.file_prefix for c in others if c.file_prefix != chosen.file_prefix)
-    return chosen, tuple(p for p in left if not _is_alias(p, taken, file))
+    return chosen, tuple(p for p in left if not _is_alias(p, chosen.file_prefix, file))
 
 
-def _is_alias(prefix: str, taken: set[object], file: Inventory) -> bool:
+def _is_alias(prefix: str, chosen: str, file: Inventory) -> bool:
     """Tell whether the tensors behind a prefix are the very tensors that were taken, under a second name."""
-    behind = [one.tensor.identity for name, one in file.tensors.items() if name.startswith(prefix)]
-    return all(identity in taken for identity in behind)
+    sides: dict[bool, set[object]] = {True: set(), False: set()}
+    for name, one in file.tensors.items():
+        behind = (name.startswith(chosen), name.startswith(prefix))
+        if behind != (False, False):  # where one prefix begins with the other, the longer one counts
+            sides[behind[0] and not (behind[1] and len(prefix) > len(chosen))].add(one.tensor.identity)
+    return sides[False] <= sides[True]
 
 
 def _preferred(first: str, second: str) -> bool:

@@ -8,35 +8,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from framework.errors import did_you_mean
-from framework.pretrain.adapt import IDENTITY, MODES, Adaptation, TokenLayout, decide
+from framework.pretrain.adapt import Adaptation
+from framework.pretrain.align import ALIGN
 from framework.pretrain.dialects import TABLES
-from framework.pretrain.dialects.common import (
-    BOOKKEEPING,
-    CLASS_TOKENS,
-    COMPUTED,
-    KINDS,
-    REGISTER_TOKENS,
-)
+from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED
 from framework.pretrain.errors import CoverageError, MismatchError, SpecError
-from framework.pretrain.inventory import Inventory, unwrapped
-from framework.pretrain.match import Alignment, align, entry_shape
+from framework.pretrain.fit import Fitter
+from framework.pretrain.inventory import Inventory, last_of, unwrapped, unwrapped_names
+from framework.pretrain.match import Alignment, align, entry_shape, guess
 from framework.pretrain.operation import Entry, Shape, names_of
 from framework.pretrain.spec import PretrainSpec
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a module has places for.
-
-    Attributes:
-        shapes: Key of its state dict -> shape.
-        layouts: Key of a table of positions -> how its rows are laid out, where the module tells.
-        tied: Groups of keys that are one and the same tensor.
-    """
-
-    shapes: Mapping[str, Shape]
-    layouts: Mapping[str, TokenLayout]
-    tied: Sequence[Sequence[str]] = ()
+from framework.pretrain.target import Wanted
 
 
 @dataclass(frozen=True)
@@ -56,12 +38,13 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A tensor that the file has in a shape that does not fit."""
+    """A tensor that the file has in a shape, or with a kind of numbers, that does not fit."""
 
     name: str
     shape: Shape
     source: Entry
     source_shape: Shape | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,27 +101,19 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     """
     _check_dialect(spec.dialect)
     ignored, idle_ignores = _split_ignored(wanted.shapes, spec.ignore_keys)
-    computed = [n for n in wanted.shapes if n not in ignored and _last(n) in COMPUTED]
-    names = {unwrapped(n): n for n in wanted.shapes if n not in computed}
+    computed = [n for n in wanted.buffers if n not in ignored and last_of(n) in COMPUTED]
+    bookkept = {n for n in wanted.buffers if last_of(n) in BOOKKEEPING}
+    names = unwrapped_names([n for n in wanted.shapes if n not in computed])
     shapes = {short: wanted.shapes[name] for short, name in names.items()}
-    alignment = align(shapes, file, TABLES, spec.dialect)
-    assignments: list[Assignment] = []
-    mismatched: list[Mismatch] = []
-    for short, entry in _with_tied(alignment.pairs if alignment else {}, wanted.tied).items():
-        name, shape = names[short], shapes[short]
-        if name in ignored:
-            ignored[name] = entry
-            continue
-        source = entry_shape(entry, file)
-        adaptation = _adaptation(short, source, wanted, file, alignment, spec.adapt)
-        if adaptation is None:
-            mismatched.append(Mismatch(name, shape, entry, source))
-        else:
-            assignments.append(Assignment(name, entry, adaptation))
+    alignment = guess(shapes, file) if spec.dialect == ALIGN else align(shapes, file, TABLES, spec.dialect)
+    pairs = _with_tied(alignment.pairs, wanted.tied) if alignment else {}
+    ignored.update({name: pairs.get(short) for short, name in names.items() if name in ignored})
+    taken = {names[short]: entry for short, entry in pairs.items() if names[short] not in ignored}
+    assignments, mismatched = _judge(taken, wanted, file, alignment, spec)
     met = {a.name for a in assignments} | {m.name for m in mismatched}
     open_names = [n for n in names.values() if n not in ignored]
     missing = [n for n in open_names if n not in met]
-    fresh = [n for n in missing if _last(n) not in BOOKKEEPING]
+    fresh = [n for n in missing if n not in bookkept]
     matched = [a.entry for a in assignments] + [m.source for m in mismatched]
     unexpected, bookkeeping, elsewhere = _split_rest(file, matched, [e for e in ignored.values() if e])
     sizes = {n: math.prod(s) for n, s in wanted.shapes.items()}
@@ -148,19 +123,25 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
         fresh=tuple(fresh),
         mismatched=tuple(mismatched),
         ignored=ignored,
-        computed=(*computed, *(n for n in missing if _last(n) in BOOKKEEPING)),
+        computed=(*computed, *(n for n in missing if n in bookkept)),
         unexpected=unexpected,
         bookkeeping=bookkeeping,
         elsewhere=elsewhere,
         idle_ignores=idle_ignores,
         idle_rules=file.idle_rules,
-        loaded_size=sum(sizes[a.name] for a in assignments if _last(a.name) not in BOOKKEEPING),
-        total_size=sum(sizes[n] for n in open_names if _last(n) not in BOOKKEEPING),
+        loaded_size=sum(sizes[a.name] for a in assignments if a.name not in bookkept),
+        total_size=sum(sizes[n] for n in open_names if n not in bookkept),
         shapes=wanted.shapes,
     )
 
 
-def check_plan(plan: Plan, spec: PretrainSpec, describe: Callable[[], str], summary: str) -> None:
+def check_plan(
+    plan: Plan,
+    spec: PretrainSpec,
+    describe: Callable[[], str],
+    summary: str,
+    propose: Callable[[], str] = str,
+) -> None:
     """Refuse a plan that loads too little, or that `strict` forbids.
 
     Args:
@@ -168,6 +149,7 @@ def check_plan(plan: Plan, spec: PretrainSpec, describe: Callable[[], str], summ
         spec: The bounds.
         describe: Gives the file in words, for messages.
         summary: The report's table, for messages.
+        propose: Gives rules that would load more, for messages.
 
     Raises:
         CoverageError: Nothing matched, or less than `min_coverage`.
@@ -181,7 +163,7 @@ def check_plan(plan: Plan, spec: PretrainSpec, describe: Callable[[], str], summ
             f"{describe()}\nLoading it would fill {share} of the module "
             f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summary}\n"
             "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
-            "`revise_keys` to rename; a smaller `min_coverage` if so little is meant."
+            f"`revise_keys` to rename; a smaller `min_coverage` if so little is meant.\n{propose()}".rstrip()
         )
     if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
         raise MismatchError(
@@ -189,12 +171,8 @@ def check_plan(plan: Plan, spec: PretrainSpec, describe: Callable[[], str], summ
         )
 
 
-def _last(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
-
-
 def _check_dialect(dialect: str | None) -> None:
-    known = sorted({column for table in TABLES for column in table.columns})
+    known = sorted({ALIGN, *(column for table in TABLES for column in table.columns)})
     if dialect is not None and dialect not in known:
         hint = did_you_mean(dialect, known)
         raise SpecError(f"dialect: there is no '{dialect}'{hint} Known: {', '.join(known)}")
@@ -228,6 +206,29 @@ def _name_parts(shapes: Mapping[str, Shape]) -> set[str]:
     return parts
 
 
+def _judge(
+    pairs: Mapping[str, Entry],
+    wanted: Wanted,
+    file: Inventory,
+    alignment: Alignment | None,
+    spec: PretrainSpec,
+) -> tuple[list[Assignment], list[Mismatch]]:
+    """Sort the pairs into those that fit and those that do not."""
+    assignments: list[Assignment] = []
+    mismatched: list[Mismatch] = []
+    if alignment is None:
+        return assignments, mismatched
+    fitter = Fitter(wanted, file, alignment, spec.adapt)
+    for name, entry in pairs.items():
+        adaptation, reason = fitter.adaptation(name, entry), fitter.unlike(name, entry)
+        if adaptation is None or reason:
+            shape = entry_shape(entry, file)
+            mismatched.append(Mismatch(name, wanted.shapes[name], entry, shape, reason))
+        else:
+            assignments.append(Assignment(name, entry, adaptation))
+    return assignments, mismatched
+
+
 def _with_tied(pairs: Mapping[str, Entry], tied: Sequence[Sequence[str]]) -> dict[str, Entry]:
     """Let every name of a tied tensor have what one of them has."""
     result = dict(pairs)
@@ -237,62 +238,6 @@ def _with_tied(pairs: Mapping[str, Entry], tied: Sequence[Sequence[str]]) -> dic
         if entry is not None:
             result.update({name: result.get(name, entry) for name in names})
     return result
-
-
-def _adaptation(
-    name: str,
-    source: Shape | None,
-    wanted: Wanted,
-    file: Inventory,
-    alignment: Alignment | None,
-    adapt: bool | str,
-) -> Adaptation | None:
-    """Decide how a shape becomes the module's; None where it cannot."""
-    target = wanted.shapes.get(name) or next(s for n, s in wanted.shapes.items() if unwrapped(n) == name)
-    kind = _kind(name, source, target, wanted, alignment)
-    if source is None or (kind is None and source != target) or (source != target and not adapt):
-        return None
-    if kind is None or not adapt:
-        return IDENTITY
-    assert alignment is not None
-    same = source == target  # the commonest file of that shape comes from the same model
-    source_layout = None if same else _file_layout(kind, source, file, alignment.file_prefix)
-    mode = adapt if isinstance(adapt, str) and (adapt in MODES or kind == "rel_pos_bias") else "bicubic"
-    layout = wanted.layouts.get(name)
-    return decide(kind, source, target, source_layout=source_layout, target_layout=layout, mode=mode)
-
-
-def _kind(
-    name: str, source: Shape | None, target: Shape, wanted: Wanted, alignment: Alignment | None
-) -> str | None:
-    """Return how a parameter may be adapted: by the table, by its name, by its place in the module."""
-    if source is None:
-        return None
-    if alignment is not None and name in alignment.kinds:
-        return alignment.kinds[name]
-    for ending, kind in KINDS.items():
-        if name == ending or name.endswith(f".{ending}"):
-            return kind
-    if len(source) == len(target) == 4 and source[0] == target[0] and source[2:] == target[2:]:
-        first = next(n for n, shape in wanted.shapes.items() if len(shape) == 4)
-        return "input_conv" if unwrapped(first) == name else None
-    if source[:1] == (1001,) and target[:1] == (1000,) and source[1:] == target[1:]:
-        return "class_head"
-    return None
-
-
-def _file_layout(kind: str, shape: Shape, file: Inventory, prefix: str) -> TokenLayout | None:
-    """Guess how many slots come before the grid, from the tokens that the file has and from squareness."""
-    if kind != "pos_embed" or len(shape) not in (2, 3):
-        return None
-    near = [name for name in file.tensors if name.startswith(prefix)]
-    classes = sum(_last(name) in CLASS_TOKENS for name in near)
-    registers = [file.tensors[n].tensor.shape for n in near if _last(n) in REGISTER_TOKENS]
-    slots = registers[0][-2] if registers and len(registers[0]) > 1 else 0
-    for count in (classes, classes + slots, 0):
-        if shape[-2] >= count and math.isqrt(shape[-2] - count) ** 2 == shape[-2] - count:
-            return TokenLayout(grid=None, num_prefix=count)
-    return None
 
 
 def _split_rest(
@@ -308,7 +253,7 @@ def _split_rest(
             continue
         if used and not _within(one.entry, scope):
             elsewhere[one.entry] = elsewhere.get(one.entry, 0) + 1
-        elif _last(name) in BOOKKEEPING | COMPUTED or one.tensor.identity in identities:
+        elif last_of(name) in BOOKKEEPING | COMPUTED or one.tensor.identity in identities:
             bookkeeping.append(one.key)
         else:
             unexpected.append(one.key)

@@ -184,7 +184,9 @@ class LoadReport:
 
     def _mismatches(self) -> list[str]:
         return [
-            f"{name} {_shape(here)} here, {_shape(there)} in the file"
+            f"{name} ({self.tensors[name].operation})"
+            if self.tensors[name].operation
+            else f"{name} {_shape(here)} here, {_shape(there)} in the file"
             for name, (here, there) in self.mismatched.items()
         ]
 
@@ -252,7 +254,7 @@ def _records(plan: Plan, file: Inventory) -> dict[str, TensorRecord]:
         status = "loaded" if one.adaptation is IDENTITY else "adapted"
         records[one.name] = _record(status, one.entry, "; ".join(how), plan.shapes[one.name], file)
     for miss in plan.mismatched:
-        records[miss.name] = _record("mismatched", miss.source, "", miss.shape, file)
+        records[miss.name] = _record("mismatched", miss.source, miss.reason, miss.shape, file)
     for name, entry in plan.ignored.items():
         if entry is not None:
             records[name] = _record("ignored", entry, "", plan.shapes[name], file)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -116,3 +120,45 @@ def test_protected_tensors_keep_their_values_through_views_too() -> None:
         layer.weight.copy_(other.weight)
         nn.init.zeros_(other.weight)
     assert torch.equal(layer.weight, before) and other.weight.sum() == 0
+
+
+def test_new_memory_given_by_data_is_not_written_by_old_notes() -> None:
+    with deferred_init():
+        layer = nn.Linear(SIDE, SIDE)
+        layer.weight.data = torch.eye(SIDE)
+    assert torch.equal(layer.weight, torch.eye(SIDE))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda w: w.numpy().sum(),
+        lambda w: sum(map(sum, w.tolist())),
+        lambda w: np.asarray(w).sum(),
+        lambda w: torch.from_numpy(w.numpy()).sum().item(),
+        lambda w: pickle.loads(pickle.dumps(w)).sum().item(),
+        lambda w: copy.deepcopy(w).sum().item(),
+    ],
+)
+def test_ways_past_the_dispatch_see_the_values(read) -> None:
+    with deferred_init():
+        assert read(torch.empty(SIDE, SIDE).fill_(3.0)) == 3.0 * SIDE**2
+
+
+def test_memory_of_numpy_is_filled_at_once() -> None:
+    array = np.full((SIDE, SIDE), 9.0, "f4")
+    with deferred_init():
+        torch.from_numpy(array).fill_(2.0)
+        array[:] = 5.0
+    assert (array == 5.0).all()
+
+
+def test_a_seed_in_the_constructor_gives_its_own_values() -> None:
+    def draw() -> torch.Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            return torch.empty(SIDE, SIDE).normal_()
+
+    with deferred_init():
+        deferred = draw()
+    assert torch.equal(deferred, draw())

@@ -16,7 +16,7 @@ from torch import nn
 import framework
 from framework import BACKBONES, MODELS, get_model, load_pretrained, plan_pretrained
 from framework.pretrain.errors import CoverageError, MismatchError, NotFoundError, PretrainError, SpecError
-from framework.pretrain.load import protect_loaded
+from framework.pretrain.guard import protect_loaded
 
 TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 VIT = dict(type="VisionTransformer", arch=TINY, img_size=32, patch_size=16)
@@ -219,7 +219,7 @@ def test_a_map_is_kept_on_request(source, tmp_path) -> None:
 def test_a_refused_load_leaves_the_module_as_it_was(file, tmp_path) -> None:
     module = scrambled(BACKBONES.build(dict(VIT)))
     before = copy.deepcopy(module.state_dict())
-    with pytest.raises(CoverageError, match="fill nothing of the module") as caught:
+    with pytest.raises(CoverageError, match="fill nothing of the module"):
         load_pretrained(module, file)
     plain = scrambled(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 400)))
     torch.save({"0.weight": torch.ones(4, 4), "0.bias": torch.ones(4)}, tmp_path / "part.pth")
