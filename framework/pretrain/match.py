@@ -103,7 +103,7 @@ def align(
             votes.update(_vote_dialect(reading, column, wanted, sizes, spelled))
     if max(votes.values(), default=0) < MINIMUM * sum(sizes.values()):
         return None
-    chosen, alternatives = _elect(votes, file)
+    chosen, others = _elect(votes)
     pairs = _pairs(chosen, reading, wanted, spelled)
     kinds = (
         {name: place.row.kind for name, place in reading.places.items() if place.row.kind} if reading else {}
@@ -113,7 +113,7 @@ def align(
         model_prefix=chosen.model_prefix,
         file_prefix=chosen.file_prefix,
         score=votes[chosen],
-        alternatives=alternatives,
+        alternatives=_untouched(others, pairs, file),
         pairs=pairs,
         kinds=kinds,
     )
@@ -279,7 +279,7 @@ def entry_shape(entry: Entry, file: Inventory) -> Shape | None:
     return shapes[0] if isinstance(entry, str) else entry.shape(shapes)
 
 
-def _elect(votes: Mapping[_Candidate, float], file: Inventory) -> tuple[_Candidate, tuple[str, ...]]:
+def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str]]:
     """Take the best candidate; among equals the preferred role, then the same names, then the shortest."""
     best = max(votes.values())
     equals = [c for c, score in votes.items() if score >= TIE * best]
@@ -294,18 +294,18 @@ def _elect(votes: Mapping[_Candidate, float], file: Inventory) -> tuple[_Candida
         return *roles, -votes[candidate], candidate.column is not None, depth, order[candidate]
 
     chosen, *others = sorted(equals, key=rank)
-    left = dict.fromkeys(c.file_prefix for c in others if c.file_prefix != chosen.file_prefix)
-    return chosen, tuple(p for p in left if not _is_alias(p, chosen.file_prefix, file))
+    return chosen, list(dict.fromkeys(c.file_prefix for c in others))
 
 
-def _is_alias(prefix: str, chosen: str, file: Inventory) -> bool:
-    """Tell whether the tensors behind a prefix are the very tensors that were taken, under a second name."""
-    sides: dict[bool, set[object]] = {True: set(), False: set()}
-    for name, one in file.tensors.items():
-        behind = (name.startswith(chosen), name.startswith(prefix))
-        if behind != (False, False):  # where one prefix begins with the other, the longer one counts
-            sides[behind[0] and not (behind[1] and len(prefix) > len(chosen))].add(one.tensor.identity)
-    return sides[False] <= sides[True]
+def _untouched(prefixes: Sequence[str], pairs: Mapping[str, Entry], file: Inventory) -> tuple[str, ...]:
+    """Return the prefixes behind which nothing was taken, not even under a second name."""
+    taken = {file.tensors[name].tensor.identity for entry in pairs.values() for name in names_of(entry)}
+
+    def touched(prefix: str) -> bool:
+        behind = (one for name, one in file.tensors.items() if name.startswith(prefix))
+        return any(one.tensor.identity in taken for one in behind)
+
+    return tuple(prefix for prefix in prefixes if not touched(prefix))
 
 
 def _preferred(first: str, second: str) -> bool:
