@@ -102,7 +102,16 @@ class LoadReport:
     @property
     def clean(self) -> bool:
         """Whether nothing deserves attention: all that the module wants came from the file."""
-        return not (self.fresh or self.mismatched or self.idle_ignores or self.idle_rules)
+        told = (self.fresh, self.mismatched, self.left_inside(), self.idle_ignores, self.idle_rules)
+        return not any(told)
+
+    def left_inside(self) -> tuple[str, ...]:
+        """Return unexpected keys of layers that were loaded otherwise: a layer scale, a bias table, a plugin.
+
+        Without them such a layer does not compute what it did in the source.
+        """
+        loaded = {_layer(key) for key in self._taken()} - {""}
+        return tuple(key for key in self.unexpected if _layer(key) in loaded)
 
     def sha256(self) -> str:
         """Return the hash of the file, read now.
@@ -164,6 +173,8 @@ class LoadReport:
     def table(self) -> list[str]:
         """Return what deserves attention, one line per fate; nothing when all is well."""
         rest = [*self.loaded, *self.mismatched, *self.ignored]
+        inside = self.left_inside()
+        beside = [key for key in self.unexpected if key not in set(inside)]
         lines = [
             (
                 "fresh",
@@ -172,11 +183,8 @@ class LoadReport:
             ),
             ("mismatched", self._mismatches(), "initial values. Fine for a head with other classes"),
             ("adapted", [f"{name} ({how})" for name, how in self.adapted.items()], "fine for fine-tuning"),
-            (
-                "unused",
-                fold(self.unexpected, self._taken()),
-                "in the file, no place here. Fine if not wanted",
-            ),
+            ("left out", fold(inside, self._taken()), "of layers that were loaded: features change without"),
+            ("unused", fold(beside, self._taken()), "in the file, no place here. Fine if not wanted"),
             ("ignored", fold(self.ignored), "named by ignore_keys"),
             ("no effect", self._idle(), "matches no key"),
         ]
@@ -285,6 +293,13 @@ def _entry(plan: Plan, file: Inventory) -> str:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _layer(key: str) -> str:
+    """Return the part of a key up to its first index, '' where it has none."""
+    segments = key.split(".")
+    at = next((i for i, segment in enumerate(segments[:-1]) if segment.isdigit()), None)
+    return "" if at is None else ".".join(segments[: at + 1])
 
 
 def _percent(share: float) -> str:

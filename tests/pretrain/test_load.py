@@ -19,15 +19,16 @@ from framework.pretrain.errors import CoverageError, MismatchError, NotFoundErro
 from framework.pretrain.guard import protect_loaded
 
 TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+RESNET = dict(type="ResNet", depth=18, stem_channels=16, base_channels=16)
 VIT = dict(type="VisionTransformer", arch=TINY, img_size=32, patch_size=16)
 
 
 def resnet_classifier(num_classes: int, **changes) -> dict:
     return dict(
         type="Classifier",
-        backbone=dict(type="ResNet", depth=18),
+        backbone=dict(RESNET),
         neck=dict(type="GlobalAveragePooling"),
-        head=dict(type="ClassifierHead", dim=512, num_classes=num_classes),
+        head=dict(type="ClassifierHead", dim=128, num_classes=num_classes),
         **changes,
     )
 
@@ -70,12 +71,12 @@ def test_a_classifier_with_another_head_takes_all_but_the_head(source, file, cap
     new = MODELS.build(resnet_classifier(200, pretrain=str(file)))
     report = new.pretrain_report
     assert report.mismatched == {
-        "head.fc.weight": ((200, 512), (100, 512)),
+        "head.fc.weight": ((200, 128), (100, 128)),
         "head.fc.bias": ((200,), (100,)),
     }
     assert same(new, source, list(report.loaded)) and len(report.loaded) == len(source.state_dict()) - 2
     assert new.head.fc.weight.std() > 0 and new.head.fc.weight.abs().max() < 0.5  # its own initial values
-    assert "head.fc.weight (200, 512) here, (100, 512) in the file" in caplog.text
+    assert "head.fc.weight (200, 128) here, (100, 128) in the file" in caplog.text
     assert [r.levelno for r in caplog.records if r.name == "framework"] == [logging.WARNING]
 
 
@@ -83,7 +84,7 @@ def test_a_backbone_takes_its_part_and_says_so_in_one_line(source, file, caplog)
     caplog.set_level(logging.INFO, logger="framework")
     for pretrain in (dict(path=str(file), sub_level="backbone"), str(file)):
         caplog.clear()
-        backbone = BACKBONES.build(dict(type="ResNet", depth=18, pretrain=pretrain))
+        backbone = BACKBONES.build(dict(RESNET, pretrain=pretrain))
         assert same(backbone, source.backbone)
         assert backbone.pretrain_report.coverage == 1 and backbone.pretrain_report.clean
         (record,) = [r for r in caplog.records if r.name == "framework"]
@@ -280,7 +281,7 @@ def test_an_outer_pretrain_beats_an_inner_one(source, file, tmp_path) -> None:
 
 def test_init_cfg_of_mmengine_means_the_same(source, file) -> None:
     init = dict(type="Pretrained", checkpoint=str(file), prefix="backbone.")
-    assert same(BACKBONES.build(dict(type="ResNet", depth=18, init_cfg=init)), source.backbone)
+    assert same(BACKBONES.build(dict(RESNET, init_cfg=init)), source.backbone)
 
 
 def test_tied_and_shared_memory_is_kept(tmp_path) -> None:
