@@ -21,6 +21,8 @@ def fold(names: Collection[str], others: Iterable[str] = ()) -> list[str]:
     Returns:
         Phrases, in the order of the keys.
     """
+    if not names:
+        return []
     mixed = {prefix for other in others for prefix in _prefixes(other)}
     counts: dict[str, int] = {}
     for name in names:

@@ -51,9 +51,12 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
     """
     spec, checkpoint, file, plan = _prepare(module, pretrain, where)
     report = _worded(module, where, spec, checkpoint, file, plan)
-    summary = "\n".join(report.table())
     check_plan(
-        plan, spec, lambda: report.described(_producer(file)), summary, lambda: _proposal(plan, spec, file)
+        plan,
+        spec,
+        describe=lambda: report.described(_producer(file)),
+        summarise=lambda: "\n".join(report.table()),
+        propose=lambda: _proposal(plan, spec, file),
     )
     _write(module, plan, file, spec.mmap)
     remember(module, report)

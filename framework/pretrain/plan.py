@@ -139,7 +139,7 @@ def check_plan(
     plan: Plan,
     spec: PretrainSpec,
     describe: Callable[[], str],
-    summary: str,
+    summarise: Callable[[], str],
     propose: Callable[[], str] = str,
 ) -> None:
     """Refuse a plan that loads too little, or that `strict` forbids.
@@ -148,7 +148,7 @@ def check_plan(
         plan: The plan.
         spec: The bounds.
         describe: Gives the file in words, for messages.
-        summary: The report's table, for messages.
+        summarise: Gives the report's table, for messages.
         propose: Gives rules that would load more, for messages.
 
     Raises:
@@ -161,13 +161,14 @@ def check_plan(
         share = "nothing" if plan.loaded_size == 0 else f"only {plan.coverage:.1%} of the parameters"
         raise CoverageError(
             f"{describe()}\nLoading it would fill {share} of the module "
-            f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summary}\n"
+            f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summarise()}\n"
             "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
             f"`revise_keys` to rename; a smaller `min_coverage` if so little is meant.\n{propose()}".rstrip()
         )
     if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
         raise MismatchError(
-            f"{describe()}\nstrict=True: file and module differ, so the module was left as it was.\n{summary}"
+            f"{describe()}\nstrict=True: file and module differ, so the module was left as it was.\n"
+            f"{summarise()}"
         )
 
 

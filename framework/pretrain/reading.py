@@ -10,6 +10,9 @@ from framework.pretrain.dialect import Place, Table
 #: A table is looked at in full if a scheme of it knows as many of this many largest tensors as any other.
 SAMPLE = 16
 
+#: Weight and bias of two heads, which no table has as rows.
+HEAD_KEYS = 4
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -31,28 +34,48 @@ def read_names(sizes: Mapping[str, int], tables: Sequence[Table]) -> Reading | N
     Returns:
         The best reading, or None where no table covers a tenth of the module.
     """
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SAMPLE]
+    hits: dict[int, int] = {}
     best: Reading | None = None
-    best_size = sum(sizes.values()) * 0.1
-    for table in _promising(sizes, tables):
-        for reading in _read(sizes, table):
-            size = sum(sizes[key] for key in reading.places)
-            if size > best_size:
-                best, best_size = reading, size
+    for number, table in enumerate(tables):
+        hits[number] = _hits(largest, table)
+        if hits[number] == len(largest):
+            best = _better(best, sizes, table)
+            if best is not None and _is_whole(best, sizes):
+                return best  # no other table can know more
+    most = max(hits.values(), default=0)
+    for number, count in hits.items():
+        if len(largest) > count == most > 0:
+            best = _better(best, sizes, tables[number])
     return best
 
 
-def _promising(sizes: Mapping[str, int], tables: Sequence[Table]) -> list[Table]:
-    """Return the tables of which a scheme knows most of the largest tensors."""
-    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SAMPLE]
-    hits = []
-    for table in tables:
-        counts: dict[str, int] = {}
-        for key in largest:
-            for column in table.locate_all(key):
-                counts[column] = counts.get(column, 0) + 1
-        hits.append(max(counts.values(), default=0))
-    most = max(hits, default=0)
-    return [table for table, count in zip(tables, hits, strict=True) if count >= most > 0]
+def _hits(largest: Sequence[str], table: Table) -> int:
+    """Return how many of the largest tensors the best scheme of a table knows."""
+    counts: dict[str, int] = {}
+    for key in largest:
+        for column in table.locate_all(key):
+            counts[column] = counts.get(column, 0) + 1
+    return max(counts.values(), default=0)
+
+
+def _better(best: Reading | None, sizes: Mapping[str, int], table: Table) -> Reading | None:
+    """Return the reading that covers most, of the best so far and those of a table."""
+
+    def size(reading: Reading) -> int:
+        return sum(sizes[key] for key in reading.places)
+
+    best_size = size(best) if best is not None else sum(sizes.values()) * 0.1
+    for reading in _read(sizes, table):
+        if size(reading) > best_size:
+            best, best_size = reading, size(reading)
+    return best
+
+
+def _is_whole(reading: Reading, sizes: Mapping[str, int]) -> bool:
+    """Tell whether the table knows all that is behind the prefix, but for a head or two."""
+    unknown = sum(key.startswith(reading.prefix) and key not in reading.places for key in sizes)
+    return unknown <= HEAD_KEYS
 
 
 def _read(sizes: Mapping[str, int], table: Table) -> Iterator[Reading]:
