@@ -51,7 +51,7 @@ def running(name: str, **config: Any) -> Weights:
     return dict(_transformer(name, config).state_dict())
 
 
-def _transformer(name: str, config: dict[str, Any]) -> nn.Module:
+def _transformer(name: str, config: dict[str, Any]) -> Any:
     model_class = getattr(transformers, name)
     return model_class(model_class.config_class(**config))
 
