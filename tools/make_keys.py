@@ -18,7 +18,7 @@ import timm
 import torchvision
 import transformers
 from timm.models import Beit, ConvNeXt, SwinTransformer, SwinTransformerV2, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import convnext, swin_transformer
 
 from framework.pretrain.dialects import TABLES
