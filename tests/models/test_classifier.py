@@ -101,7 +101,7 @@ def test_binary_cross_entropy_is_summed_over_classes() -> None:
 def test_topk_accuracy_by_hand() -> None:
     scores = torch.tensor([[0.1, 0.5, 0.4], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.5, 0.1, 0.4]])
     labels = torch.tensor([1, 1, 2, 1])
-    assert [a.item() for a in topk_accuracy(scores, labels, (1, 2, 5))] == [50, 75, 100]
+    assert [a.item() for a in topk_accuracy(scores, labels, (1, 2, 5))] == [0.5, 0.75, 1]
 
 
 def test_where_the_loss_may_stand() -> None:

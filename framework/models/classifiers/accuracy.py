@@ -10,7 +10,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def topk_accuracy(scores: Tensor, labels: Tensor, topk: Sequence[int]) -> list[Tensor]:
-    """Return, for each k, the share of samples whose label is among the k highest scores, in per cent.
+    """Return, for each k, the share of samples whose label is among the k highest scores, from 0 to 1.
 
     Args:
         scores: (batch, classes), logits or probabilities.
@@ -19,4 +19,4 @@ def topk_accuracy(scores: Tensor, labels: Tensor, topk: Sequence[int]) -> list[T
     """
     ranked = scores.topk(min(max(topk), scores.shape[1]), dim=1).indices
     hits = ranked == labels.view(-1, 1)
-    return [100 * hits[:, :k].any(dim=1).float().mean() for k in topk]
+    return [hits[:, :k].any(dim=1).float().mean() for k in topk]

@@ -124,7 +124,7 @@ class Classifier(BaseModel):
         return features if self.neck is None or stage == "backbone" else self.neck(features)
 
     def loss(self, inputs: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Return the `loss`, and with class indices as labels `accuracy_top-k` in per cent.
+        """Return the `loss`, and with class indices as labels `accuracy_top-k` from 0 to 1.
 
         Args:
             inputs: Images (batch, channels, height, width).
