@@ -12,12 +12,11 @@ from typing import Any
 
 import mmengine
 import torch
-from mmengine.device import get_device
-from mmengine.dist import all_gather_object, is_distributed, is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
@@ -28,6 +27,7 @@ import framework
 from framework.engine import checkpoint as checkpoints
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
+from framework.engine.distributed import spread_model, start_processes
 from framework.registry import (
     HOOKS,
     LOOPS,
@@ -169,24 +169,15 @@ class Runner(_Runner):
         """Prepare processes and devices; without a GPU the processes of `torchrun` talk through gloo.
 
         Args:
-            env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU.
+            env_cfg: See `framework.engine.distributed.start_processes`.
         """
-        if env_cfg.get("num_threads"):
-            torch.set_num_threads(env_cfg["num_threads"])
-        if self.distributed and not is_distributed() and not torch.cuda.is_available():
-            torch.distributed.init_process_group("gloo")
+        start_processes(env_cfg, launched=self.distributed)
         super().setup_env(env_cfg)
         self._timestamp = _unused(self._timestamp)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device and, in a distributed run, wrap it."""
-        if not self.distributed and model_wrapper_cfg is None:
-            return revert_sync_batchnorm(model.to(get_device()))
-        if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
-            unused = {"find_unused_parameters": self.cfg.get("find_unused_parameters", False)}
-            model_wrapper_cfg = {"broadcast_buffers": False, **unused, **(model_wrapper_cfg or {})}
-            model_wrapper_cfg["device_ids"] = None
-        return super().wrap_model(model_wrapper_cfg, model)
+        """Move the model to its device, and spread it over the processes; see `spread_model`."""
+        return spread_model(model, model_wrapper_cfg, self.cfg, launched=self.distributed)
 
     def build_logger(
         self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any

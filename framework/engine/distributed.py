@@ -1,0 +1,81 @@
+"""Several processes: how they find each other, and how the model is spread over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from framework.errors import ConfigError
+from framework.registry import MODEL_WRAPPERS
+
+#: What `sync_bn` of a config may be.
+SYNC_BN = ("torch", "mmcv")
+
+
+def start_processes(env_cfg: Mapping[str, Any], *, launched: bool) -> None:
+    """Set the threads of torch, and connect the processes of a launcher through gloo where there is no GPU.
+
+    Args:
+        env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU. `dist_cfg.timeout`
+            are the seconds after which a process no longer waits for the others.
+        launched: Whether a launcher started this process.
+    """
+    if env_cfg.get("num_threads"):
+        torch.set_num_threads(env_cfg["num_threads"])
+    if launched and not is_distributed() and not torch.cuda.is_available():
+        timeout = (env_cfg.get("dist_cfg") or {}).get("timeout")
+        limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+        torch.distributed.init_process_group("gloo", **limit)
+
+
+def spread_model(
+    model: nn.Module, wrapper_cfg: Mapping[str, Any] | None, cfg: Mapping[str, Any], *, launched: bool
+) -> nn.Module:
+    """Move a model to its device and, in a distributed run, wrap it for several processes.
+
+    Args:
+        model: The model.
+        wrapper_cfg: `model_wrapper_cfg` of the config: `type` and arguments. Default:
+            `MMDistributedDataParallel`.
+        cfg: The config, of which `sync_bn` and `find_unused_parameters` count.
+        launched: Whether the run has several processes, or one that a launcher started.
+
+    Raises:
+        ConfigError: Batch normalisation over processes without GPUs, or an unknown `sync_bn`.
+    """
+    if is_model_wrapper(model):
+        return model
+    if not launched and wrapper_cfg is None:
+        return revert_sync_batchnorm(model.to(get_device()))
+    model = _with_sync_bn(model, cfg.get("sync_bn"))
+    options = {"type": "MMDistributedDataParallel", **(wrapper_cfg or {})}
+    wrapper = MODEL_WRAPPERS.get(options["type"]) if isinstance(options["type"], str) else options["type"]
+    if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
+        device = int(os.environ.get("LOCAL_RANK", 0))
+        options.setdefault("device_ids", [device] if torch.cuda.is_available() else None)
+        options.setdefault("broadcast_buffers", False)
+        options.setdefault("find_unused_parameters", cfg.get("find_unused_parameters", False))
+    return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
+
+
+def _with_sync_bn(model: nn.Module, kind: str | None) -> nn.Module:
+    if kind not in (None, *SYNC_BN):
+        raise ConfigError(f"sync_bn={kind!r}: accepted are {', '.join(SYNC_BN)}")
+    if not torch.cuda.is_available():
+        there = next((name for name, m in model.named_modules() if isinstance(m, nn.SyncBatchNorm)), None)
+        if kind is not None or there is not None:
+            asked = "sync_bn" if there is None else f"the model's {there}"
+            raise ConfigError(
+                f"{asked} asks for batch normalisation over processes, which torch has for GPUs only: "
+                f"take BN instead of SyncBN, leave sync_bn out, or use one process"
+            )
+    return model if kind is None else convert_sync_batchnorm(model, kind)
