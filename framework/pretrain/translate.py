@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from framework.errors import did_you_mean
-from framework.pretrain.dialect import OURS, WILD, Column, Place, Stored, leaves_of
+from framework.pretrain.dialect import WILD, Column, Stored, leaves_of
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED, DISTILLED_HEADS, HEADS
 from framework.pretrain.errors import MismatchError, SpecError
 from framework.pretrain.fold import fold
-from framework.pretrain.heads import find_head, head_entries, head_name
+from framework.pretrain.heads import find_head, head_name
 from framework.pretrain.inventory import Inventory, unwrapped
-from framework.pretrain.match import align
-from framework.pretrain.operation import Operation, Shape, names_of
+from framework.pretrain.operation import Operation, names_of
 from framework.pretrain.reading import Reading, read_names
+from framework.pretrain.recognise import groups, recognise
 
 #: Tells the number of attention heads of the layer that a name belongs to, or None.
 Heads = Callable[[str], int | None]
@@ -61,7 +60,9 @@ def rename(state: Mapping[str, Tensor], dialect: str, heads: Heads = lambda name
         dialect: The scheme to write.
         heads: The number of attention heads by name, for schemes that have an axis for it.
     """
-    reading = _reading({name: tuple(tensor.shape) for name, tensor in state.items()}, "The model")
+    reading = read_names({name: tensor.numel() for name, tensor in state.items()}, TABLES)
+    if reading is None:
+        raise _unknown("The model")
     columns = reading.table.columns
     if dialect not in columns:
         hint = did_you_mean(dialect, columns)
@@ -71,7 +72,7 @@ def rename(state: Mapping[str, Tensor], dialect: str, heads: Heads = lambda name
     written = _Written(columns[dialect])
     used = _write_heads(state, reading, written)
     prefix = columns[dialect].prefix if used else ""
-    for keys, place in _groups(reading):
+    for keys, place in groups(reading):
         entry = reading.table.render(place, dialect)
         if entry is not None:
             whole = _whole(place.row.names[reading.column], [state[key] for key in keys])  # type: ignore[arg-type]
@@ -99,74 +100,25 @@ def read_weights(file: Inventory, dialect: str | None = None) -> tuple[dict[str,
     Raises:
         MismatchError: The file is of no family that has a table.
     """
-    reading = _reading({name: one.tensor.shape for name, one in file.tensors.items()}, "The file")
-    wanted = _wanted(reading, file)
-    alignment = align(wanted, file, TABLES, dialect)
-    assert alignment is not None, "what is wanted was read from this file"
+    found = recognise(file, dialect)
+    if found is None:
+        raise _unknown("The file")
     values = {}
-    for name, entry in alignment.pairs.items():
+    for name, entry in found.alignment.pairs.items():
         parts = [file.tensors[n].tensor.map() for n in names_of(entry)]
         values[name] = parts[0] if isinstance(entry, str) else entry.forward(parts)
-    used = {name for entry in alignment.pairs.values() for name in names_of(entry)}
+    used = {name for entry in found.alignment.pairs.values() for name in names_of(entry)}
     return values, [one.key for name, one in file.tensors.items() if name not in used]
 
 
-def _reading(shapes: Mapping[str, Shape], what: str) -> Reading:
-    reading = read_names({name: math.prod(shape) for name, shape in shapes.items()}, TABLES)
-    if reading is None:
-        known = ", ".join(table.title for table in TABLES)
-        raise MismatchError(f"{what} is of no family that has a table of names. There are tables for {known}")
-    return reading
-
-
-def _groups(reading: Reading) -> list[tuple[list[str], Place]]:
-    """Put the keys together in which one tensor of ours is stored, where all of them are there."""
-    groups: dict[tuple[int, tuple[str, ...]], dict[int, tuple[str, Place]]] = {}
-    for key, place in reading.places.items():
-        groups.setdefault((id(place.row), place.indices), {})[place.part] = (key, place)
-    whole = []
-    for parts in groups.values():
-        keys = [parts[index][0] for index in sorted(parts)]
-        place = next(iter(parts.values()))[1]
-        stored = reading.table.render(place, reading.column)
-        if stored is not None and len(keys) == len(names_of(stored)):
-            whole.append((keys, place))
-    return whole
+def _unknown(what: str) -> MismatchError:
+    known = ", ".join(table.title for table in TABLES)
+    return MismatchError(f"{what} is of no family that has a table of names. There are tables for {known}")
 
 
 def _whole(entry: Stored, parts: list[Tensor]) -> Tensor:
     """Put our tensor together from the parts in which it is stored."""
     return parts[0] if isinstance(entry, str) else entry.forward(parts)
-
-
-def _wanted(reading: Reading, file: Inventory) -> dict[str, Shape]:
-    """Return our names and shapes of what was read, classifiers included."""
-    wanted: dict[str, Shape] = {}
-    for keys, place in _groups(reading):
-        entry = place.row.names[reading.column]
-        shapes = [file.tensors[key].tensor.shape for key in keys]
-        ours = reading.table.render(place, OURS)
-        shape = shapes[0] if isinstance(entry, str) else entry.shape(shapes)  # type: ignore[union-attr]
-        if ours is not None and shape is not None:
-            part = shape if isinstance(ours, str) else ours.part_shape(shape)
-            wanted.update({name: part for name in names_of(ours) if part is not None})
-    return {**wanted, **_wanted_heads(reading, file)}
-
-
-def _wanted_heads(reading: Reading, file: Inventory) -> dict[str, Shape]:
-    column = reading.table.columns[reading.column]
-    shapes = {n: one.tensor.shape for n, one in file.tensors.items() if n not in reading.places}
-    wanted: dict[str, Shape] = {}
-    for name, given, stems in (
-        ("head", column.head, HEADS),
-        ("head_dist", column.head_dist, DISTILLED_HEADS),
-    ):
-        for leaf, entry in head_entries(reading.prefix, given, stems, shapes).items():
-            parts = [shapes[one] for one in names_of(entry)]
-            shape = parts[0] if isinstance(entry, str) else entry.shape(parts)
-            if shape is not None:
-                wanted[f"{name}.{leaf}"] = shape
-    return wanted
 
 
 def _write_heads(state: Mapping[str, Tensor], reading: Reading, written: _Written) -> set[str]:
