@@ -77,7 +77,7 @@ def test_losses_of_class_indices_have_accuracies() -> None:
     assert list(losses) == ["loss", "accuracy_top-1", "accuracy_top-3"]
     torch.testing.assert_close(losses["loss"], functional.cross_entropy(logits, LABELS))
     hits = (logits.argsort(1, descending=True)[:, :3] == LABELS[:, None]).any(1)
-    assert losses["accuracy_top-3"].item() == pytest.approx(100 * hits.float().mean().item())
+    assert losses["accuracy_top-3"].item() == pytest.approx(hits.float().mean().item())
     total, logged = model.parse_losses(losses)
     assert total is not None and torch.equal(total, losses["loss"]) and "accuracy_top-1" in logged
 
