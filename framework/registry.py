@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from importlib import import_module
@@ -92,7 +93,8 @@ def build(cfg: Any, *args: Any, registry: mm.Registry, **kwargs: Any) -> Any:
     Args:
         cfg: A dict with `type` (a registered name or a class) and the arguments of that class. It is not
             changed. For models, a list of such dicts gives a `torch.nn.Sequential`, and `pretrain` (or
-            mmengine's `init_cfg=dict(type='Pretrained', ...)`) names the weights to start from.
+            mmengine's `init_cfg=dict(type='Pretrained', ...)`) names the weights to start from;
+            `frozen=True` builds a module that does not learn.
         *args: For mmengine's own build functions.
         registry: Where to look the type up.
         **kwargs: `default_args`, as in mmengine: arguments for what `cfg` leaves out.
@@ -172,13 +174,30 @@ def _copy(value: Any) -> Any:
 
 
 def _build_model(target: Any, arguments: dict[str, Any], path: str) -> Any:
-    """Construct a module; where the config names weights, load them afterwards."""
+    """Construct a module; where the config says so, load its weights and freeze it afterwards."""
+    frozen = _take_frozen(target, arguments, path)
     pretrain = _take_pretrain(target, arguments, path)
     if pretrain is None and not _names_weights(arguments):
-        return _construct(target, arguments, path)
-    from framework.pretrain.load import build_pretrained  # needs torch
+        module = _construct(target, arguments, path)
+    else:
+        from framework.pretrain.load import build_pretrained  # needs torch
 
-    return build_pretrained(lambda: _construct(target, arguments, path), pretrain, f"{path}.pretrain")
+        module = build_pretrained(lambda: _construct(target, arguments, path), pretrain, f"{path}.pretrain")
+    if frozen:
+        from framework.models.frozen import freeze
+
+        freeze(module, f"{path}.frozen")
+    return module
+
+
+def _take_frozen(target: Any, arguments: dict[str, Any], path: str) -> bool:
+    """Take the `frozen` field out of `arguments`, unless the class has an argument of that name."""
+    if "frozen" not in arguments or "frozen" in _parameters(target):
+        return False
+    frozen = arguments.pop("frozen")
+    if not isinstance(frozen, bool):
+        raise ConfigError(f"{path}.frozen: expected True or False, got {frozen!r:.80}")
+    return frozen
 
 
 def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
@@ -237,7 +256,8 @@ def _parts(value: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    if getattr(getattr(target, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+    torch = sys.modules.get("torch")
+    if torch is not None and inspect.isclass(target) and target.__init__ is torch.nn.Module.__init__:
         return {}  # nn.Module's own constructor takes nothing, whatever its signature says
     try:
         return inspect.signature(target).parameters
