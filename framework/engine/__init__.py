@@ -5,13 +5,14 @@ from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
-from framework.engine.optim import AmpOptimWrapper
+from framework.engine.optim import AmpOptimWrapper, OptimWrapper
 from framework.engine.param_groups import (
     DefaultOptimWrapperConstructor,
     LearningRateDecayOptimWrapperConstructor,
 )
 from framework.engine.run import Options, evaluate, train
 from framework.engine.runner import Runner
+from framework.engine.runtime_hook import IterTimerHook, RuntimeInfoHook
 from framework.engine.seed_hook import SeedHook
 
 __all__ = [
@@ -20,10 +21,13 @@ __all__ = [
     "DefaultOptimWrapperConstructor",
     "EpochBasedTrainLoop",
     "IterBasedTrainLoop",
+    "IterTimerHook",
     "LearningRateDecayOptimWrapperConstructor",
     "LoggerHook",
+    "OptimWrapper",
     "Options",
     "Runner",
+    "RuntimeInfoHook",
     "SeedHook",
     "TestLoop",
     "ValLoop",

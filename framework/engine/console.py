@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from tqdm import tqdm
 
@@ -83,18 +83,23 @@ class ProgressBar:
         self.bar = tqdm(
             total=total, initial=done, desc=name, leave=keep, dynamic_ncols=True, disable=not on_terminal()
         )
+        self._due = 0.0
 
-    def advance(self, name: str, values: dict[str, Any]) -> None:
+    def advance(self, name: str, values: Callable[[], Mapping[str, float]] = dict) -> None:
         """Count one iteration.
 
         Args:
             name: What goes on.
-            values: Numbers to show at the right.
+            values: Gives the numbers to show at the right. It is called only when the bar is drawn again, as
+                reading them may mean to wait for the device.
         """
         if self.bar.disable:
             return
-        self.bar.set_description_str(name, refresh=False)
-        self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()}, refresh=False)
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self.bar.mininterval
+            self.bar.set_description_str(name, refresh=False)
+            self.bar.set_postfix({key: f"{value:.4g}" for key, value in values().items()}, refresh=False)
         self.bar.update()
 
     def close(self) -> None:

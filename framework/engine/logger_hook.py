@@ -47,7 +47,7 @@ class LoggerHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
         """Move the bar; log a line if it is time."""
-        self.bars[-1].advance(self._position(runner), _latest(runner.message_hub))
+        self.bars[-1].advance(self._position(runner), lambda: _latest(runner.message_hub))
         last = self.end_of_epoch(runner.train_dataloader, batch_idx)
         short = len(runner.train_dataloader) <= self.interval
         if self.every_n_inner_iters(batch_idx, self.interval) or (last and (short or not self.ignore_last)):
@@ -97,7 +97,7 @@ class LoggerHook(Hook):
             Path(runner.log_dir, "test.json").write_text(json.dumps(dict(metrics or {})), encoding="utf-8")
 
     def _after_eval_iter(self, runner: Any, batch_idx: int, mode: str) -> None:
-        self.bars[-1].advance(mode, {})
+        self.bars[-1].advance(mode)
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line, extra=DETAIL)

@@ -1,4 +1,4 @@
-"""Mixed precision on every device."""
+"""What happens between a loss and the new parameters; mixed precision on every device."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import Tensor, nn
 
+from framework.engine.history import record
 from framework.errors import ConfigError
 from framework.registry import OPTIM_WRAPPERS
 
@@ -18,6 +19,25 @@ from framework.registry import OPTIM_WRAPPERS
 INITIAL_SCALE = 2.0**16
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@OPTIM_WRAPPERS.register_module()
+class OptimWrapper(_OptimWrapper):
+    """mmengine's, which notes the norm of the clipped gradients without waiting for the device.
+
+    Args:
+        optimizer: The optimiser.
+        accumulative_counts: Iterations whose gradients are added up before a step.
+        clip_grad: Arguments of `torch.nn.utils.clip_grad_norm_`, or with `type='value'` of
+            `clip_grad_value_`.
+    """
+
+    def _clip_grad(self) -> None:
+        groups = self.optimizer.param_groups
+        params = [p for group in groups for p in group["params"] if p.requires_grad and p.grad is not None]
+        norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
+        if norm is not None:
+            record(self.message_hub, f"train/{self.grad_name}", norm)
 
 
 @OPTIM_WRAPPERS.register_module()

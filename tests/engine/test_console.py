@@ -38,7 +38,7 @@ def terminal(monkeypatch):
 
 def test_without_a_terminal_every_line_is_printed_and_there_is_no_bar(logger, capsys):
     bar = ProgressBar(10, 0, "train")
-    bar.advance("train", {"loss": 1.0})
+    bar.advance("train", lambda: {"loss": 1.0})
     logger.info("iteration", extra=DETAIL)
     logger.info("epoch")
     logger.debug("hidden")
@@ -51,7 +51,7 @@ def test_on_a_terminal_a_bar_shows_losses_rate_and_time_left(logger, terminal):
     bar = ProgressBar(4, 0, "train")
     bar.bar.mininterval = 0
     for step in range(3):
-        bar.advance(f"epoch {step}", {"loss": 2.0 / (step + 1), "lr": 1e-3})
+        bar.advance(f"epoch {step}", lambda loss=2.0 / (step + 1): {"loss": loss, "lr": 1e-3})
     logger.info("iteration", extra=DETAIL)
     logger.info("metrics")
     bar.close()
