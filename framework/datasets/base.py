@@ -40,11 +40,15 @@ class ClassificationDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return `dict(inputs, labels)`: the transformed image, a plain tensor, and its label, an int."""
+        """Return `dict(inputs, labels)`: the transformed image, a plain tensor, or a list of views, and its
+        label, an int.
+        """
         image, label = self.load(index)
         transformed: Any = tv_tensors.Image(image)
         for step in self.pipeline:
             transformed = step(transformed)
+        if isinstance(transformed, list):  # views of a `MultiView`
+            return {"inputs": [self._as_tensor(view) for view in transformed], "labels": label}
         return {"inputs": self._as_tensor(transformed), "labels": label}
 
     def _as_tensor(self, image: Any) -> Tensor:

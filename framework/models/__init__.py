@@ -1,6 +1,6 @@
 """The models. Importing this package fills the registries."""
 
-from framework.models import backbones, classifiers, heads, layers, losses, necks
+from framework.models import backbones, classifiers, heads, layers, losses, necks, selfsup
 from framework.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "layers",
     "losses",
     "necks",
+    "selfsup",
 ]
