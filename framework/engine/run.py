@@ -11,7 +11,8 @@ from mmengine.config import Config
 
 from framework.config import load_config, without_pretrain
 from framework.engine.checkpoint import read_checkpoint
-from framework.engine.runner import Runner, last_checkpoint
+from framework.engine.resume import last_checkpoint
+from framework.engine.runner import Runner
 from framework.errors import ConfigError
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mmengine
 import torch
-from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
@@ -24,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import framework
-from framework.engine import checkpoint as checkpoints
+from framework.engine import resume
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
@@ -215,19 +212,7 @@ class Runner(_Runner):
 
     def load_or_resume(self) -> None:
         """Resume, from `load_from` or else the work dir's last checkpoint; or load its weights."""
-        if self._has_loaded:
-            return
-        self._has_loaded = True
-        if self._resume:
-            path = self._load_from or last_checkpoint(self.work_dir)
-            if path is None:
-                self.logger.info(
-                    f"Nothing to resume in {self.work_dir}: the training starts from the beginning"
-                )
-            else:
-                self.resume(str(path))
-        elif self._load_from is not None:
-            self.load_weights(self._load_from)
+        resume.load_or_resume(self)
 
     def load_weights(self, pretrain: Any) -> None:
         """Load weights into the model.
@@ -235,11 +220,7 @@ class Runner(_Runner):
         Args:
             pretrain: Whatever a `pretrain` field may hold.
         """
-        from framework.pretrain import load_pretrained
-
-        with package_log_to(self.logger):
-            load_pretrained(self.bare_model, pretrain, where="load_from")
-        self.call_hook("after_load_checkpoint", checkpoint={"state_dict": self.bare_model.state_dict()})
+        resume.load_weights(self, pretrain)
 
     @property
     def bare_model(self) -> nn.Module:
@@ -259,29 +240,7 @@ class Runner(_Runner):
         Raises:
             PretrainError: The file is missing, damaged, or no training checkpoint of this project.
         """
-        state = checkpoints.read_checkpoint(filename)
-        self.call_hook("after_load_checkpoint", checkpoint=state)
-        self.bare_model.load_state_dict(state["state_dict"])
-        self.train_loop._epoch = state["meta"]["epoch"]
-        self.train_loop._iter = state["meta"]["iter"]
-        checkpoints.restore_message_hub(self.message_hub, state["message_hub"])
-        if resume_optimizer and "optimizer" in state:
-            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-            self.optim_wrapper.load_state_dict(state["optimizer"])
-        if resume_param_scheduler and self.param_schedulers:
-            for scheduler, saved in zip(self._schedulers(), state.get("param_schedulers", ()), strict=False):
-                scheduler.load_state_dict(saved)
-        states = state.get("random", ())
-        if self.rank < len(states):
-            checkpoints.restore_random_state(states[self.rank])
-        self._has_loaded = True
-        self.logger.info(f"Resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
-
-    def _schedulers(self) -> Sequence[Any]:
-        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-        if isinstance(self.param_schedulers, Mapping):
-            return [scheduler for group in self.param_schedulers.values() for scheduler in group]
-        return self.param_schedulers
+        resume.restore(self, filename, optimizer=resume_optimizer, schedulers=resume_param_scheduler)
 
     def save_checkpoint(
         self,
@@ -301,31 +260,8 @@ class Runner(_Runner):
             save_param_scheduler: Whether the schedulers' state is part of it.
             meta: `epoch` and `iter`: how many are done.
         """
-        random_states = all_gather_object(checkpoints.random_state())
-        if not is_main_process():
-            return
-        state: dict[str, Any] = {
-            "meta": self._meta() | dict(meta or {"epoch": self.epoch, "iter": self.iter}),
-            "state_dict": self.bare_model.state_dict(),
-            "message_hub": checkpoints.message_hub_state(self.message_hub),
-            "random": random_states,
-        }
-        if save_optimizer:
-            state["optimizer"] = self.optim_wrapper.state_dict()
-        if save_param_scheduler and self.param_schedulers:
-            state["param_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers()]
-        self.call_hook("before_save_checkpoint", checkpoint=state)
-        checkpoints.save_checkpoint(state, Path(out_dir, filename))
-
-    def _meta(self) -> dict[str, Any]:
-        return {
-            "cfg": self.cfg.pretty_text,
-            "seed": self.seed,
-            "experiment_name": self.experiment_name,
-            "time": time.strftime("%Y%m%d_%H%M%S"),
-            "framework_version": framework.__version__,
-            "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", {}),
-        }
+        path = Path(out_dir, filename)
+        resume.save(self, path, optimizer=save_optimizer, schedulers=save_param_scheduler, meta=meta)
 
     def close(self) -> None:
         """Close the visualiser and the log file."""
@@ -335,12 +271,6 @@ class Runner(_Runner):
     def _close_log(self) -> None:
         for handler in self.logger.handlers if hasattr(self, "logger") else ():
             handler.close()
-
-
-def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
-    """Return the checkpoint that `last_checkpoint` in a work dir names, or None."""
-    pointer = Path(work_dir, "last_checkpoint")
-    return Path(work_dir, pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
 
 
 def _unused(timestamp: str) -> str:
