@@ -3,6 +3,7 @@
 from framework.models.heads.cls_head import ClsHead
 from framework.models.heads.deit_head import DeiTClsHead
 from framework.models.heads.linear_head import ClassifierHead, LinearClsHead
+from framework.models.heads.mae_head import MAEPretrainHead
 from framework.models.heads.multi_label_head import MultiLabelClsHead, MultiLabelLinearClsHead
 from framework.models.heads.stacked_head import StackedLinearClsHead
 from framework.models.heads.vision_transformer_head import VisionTransformerClsHead
@@ -12,6 +13,7 @@ __all__ = [
     "ClsHead",
     "DeiTClsHead",
     "LinearClsHead",
+    "MAEPretrainHead",
     "MultiLabelClsHead",
     "MultiLabelLinearClsHead",
     "StackedLinearClsHead",
