@@ -27,6 +27,7 @@ class Architecture:
         alternatives: Prefixes of other networks in the file that would fit as well.
         figures: What can be told of it: depth, width, patch, image size, classes, ...
         arguments: `type` and arguments of the backbone that it fills; empty where no class here is like it.
+        assumed: Names of the arguments that the file does not tell: their values are the usual ones.
         sources: Our name of each of its tensors -> the file's keys.
     """
 
@@ -39,6 +40,7 @@ class Architecture:
     alternatives: tuple[str, ...]
     figures: Mapping[str, Any]
     arguments: Mapping[str, Any]
+    assumed: tuple[str, ...]
     sources: Mapping[str, tuple[str, ...]]
 
 
@@ -54,7 +56,10 @@ def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
     }
     entry = _entry(found, file)
     prefix = alignment.file_prefix
-    figures, arguments = guess_arguments(table.name, found.shapes)
+    stored = {name: one.tensor.shape for name, one in file.tensors.items()}
+    guess = guess_arguments(table.name, found.shapes, stored)
+    if not guess.figures:  # a few names by chance: not even the depth can be told
+        return None
     dialect = alignment.dialect or found.reading.column
     return Architecture(
         family=table.name,
@@ -64,8 +69,9 @@ def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
         entry=entry,
         prefix=prefix[len(entry) + 1 :] if entry and prefix.startswith(f"{entry}.") else prefix,
         alternatives=tuple(one.rstrip(".") for one in alignment.alternatives),
-        figures=figures,
-        arguments=arguments,
+        figures=guess.figures,
+        arguments=guess.arguments,
+        assumed=tuple(guess.assumed),
         sources=sources,
     )
 
@@ -77,3 +83,32 @@ def _entry(found: names.Recognised, file: Inventory) -> str:
         container = file.tensors[names_of(entry)[0]].entry
         counts[container] = counts.get(container, 0) + 1
     return max(counts, key=counts.__getitem__)
+
+
+def config_line(architecture: Architecture, pretrain: object) -> str | None:
+    """Return the config that loads the network, as Python: `backbone=dict(type=..., pretrain=...)`.
+
+    Args:
+        architecture: The network.
+        pretrain: The value of its `pretrain` field.
+
+    Returns:
+        One line, or None where no class here is like it.
+    """
+    if not architecture.arguments:
+        return None
+    return f"backbone={_spelled({**architecture.arguments, 'pretrain': pretrain})}"
+
+
+def _spelled(value: object) -> str:
+    """Write a value as configs do: `dict(...)` where the keys allow it, text in single quotes."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) and key.isidentifier() for key in value):
+            return f"dict({', '.join(f'{key}={_spelled(item)}' for key, item in value.items())})"
+        return f"{{{', '.join(f'{key!r}: {_spelled(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        items = ", ".join(_spelled(item) for item in value)
+        if isinstance(value, list):
+            return f"[{items}]"
+        return f"({items},)" if len(value) == 1 else f"({items})"
+    return repr(value)
