@@ -21,7 +21,7 @@ FIELDS = (
     *("train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
     *("default_hooks", "custom_hooks", "env_cfg", "log_level", "log_processor", "visualizer"),
     *("load_from", "resume", "launcher", "randomness", "compile", "sync_bn", "find_unused_parameters"),
-    *("model_wrapper_cfg", "activation_checkpointing", "efficient_conv_bn_eval"),
+    *("model_wrapper_cfg", "activation_checkpointing", "efficient_conv_bn_eval", "channels_last"),
 )
 
 

@@ -6,13 +6,14 @@ from framework.engine.checkpoint_hook import CheckpointHook
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from framework.engine.optim import AmpOptimWrapper, OptimWrapper
+from framework.engine.options import Options
 from framework.engine.param_groups import (
     DefaultOptimWrapperConstructor,
     LearningRateDecayOptimWrapperConstructor,
 )
-from framework.engine.run import Options, evaluate, train
+from framework.engine.run import evaluate, train
 from framework.engine.runner import Runner
-from framework.engine.runtime_hook import IterTimerHook, RuntimeInfoHook
+from framework.engine.runtime_hook import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
 from framework.engine.seed_hook import SeedHook
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LoggerHook",
     "OptimWrapper",
     "Options",
+    "ParamSchedulerHook",
     "Runner",
     "RuntimeInfoHook",
     "SeedHook",

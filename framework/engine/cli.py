@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from mmengine.config import DictAction
 
 from framework.datasets import DatasetError
-from framework.engine.run import Options, evaluate, summary, train
+from framework.engine.options import EMA_MOMENTUM, Options
+from framework.engine.run import evaluate, summary, train
 from framework.errors import ConfigError
 from framework.pretrain.errors import PretrainError
 
@@ -36,11 +37,11 @@ def train_command(arguments: Sequence[str] | None = None) -> str:
         metavar="PATH",
         help="go on with the last checkpoint of the work dir, or with this one",
     )
-    parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on the CPU)")
+    _add_speed(parser)
     parser.add_argument("--seed", type=int, help="seed of the run")
-    given = parser.parse_args(arguments)
-    options = Options(given.work_dir, given.cfg_options, given.resume, given.amp, given.seed, given.launcher)
-    return summary(train(given.config, options))
+    given = vars(parser.parse_args(arguments))
+    config = given.pop("config")
+    return summary(train(config, Options(changes=given.pop("cfg_options"), **given)))
 
 
 def test_command(arguments: Sequence[str] | None = None) -> str:
@@ -48,8 +49,27 @@ def test_command(arguments: Sequence[str] | None = None) -> str:
     parser = _parser("Test a model.")
     parser.add_argument("checkpoint", help="weights of the whole model: a path or an address")
     given = parser.parse_args(arguments)
-    options = Options(given.work_dir, given.cfg_options, launcher=given.launcher)
+    options = Options(work_dir=given.work_dir, changes=given.cfg_options, launcher=given.launcher)
     return summary(evaluate(given.config, given.checkpoint, options))
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speed and precision")
+    group.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on the CPU)")
+    group.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
+    group.add_argument("--channels-last", action="store_true", help="memory layout with the channels last")
+    group.add_argument("--fused", action="store_true", help="update all parameters in one kernel")
+    group.add_argument("--accumulate", type=int, metavar="N", help="add up the gradients of N iterations")
+    group.add_argument("--clip", type=float, metavar="X", help="scale gradients down to the norm X")
+    group.add_argument(
+        "--ema",
+        nargs="?",
+        type=float,
+        const=EMA_MOMENTUM,
+        default=False,
+        metavar="SHARE",
+        help=f"validate and test an average of the weights (share of the new ones: {EMA_MOMENTUM})",
+    )
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from framework.config import load_config, without_pretrain
 from framework.engine.checkpoint import read_checkpoint
+from framework.engine.options import Options, apply_options
 from framework.engine.resume import last_checkpoint
 from framework.engine.runner import Runner
 from framework.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a caller sets besides the config.
-
-    Attributes:
-        work_dir: Folder of checkpoints and logs. Default: the config's, or `work_dirs/<name of the config>`.
-        changes: Dotted names of the config and new values.
-        resume: True: go on with the last checkpoint of the work dir, if there is one; a path: with that one.
-        amp: Whether to train in mixed precision.
-        seed: Seed of the run.
-        launcher: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
-    """
-
-    work_dir: str | Path | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    resume: bool | str | Path = False
-    amp: bool = False
-    seed: int | None = None
-    launcher: str = "none"
 
 
 def train(config: str | Path, options: Options | None = None) -> dict[str, float]:
@@ -55,8 +33,7 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
     cfg = _prepared(config, options)
     if cfg.get("train_cfg") is None:
         raise ConfigError(f"{config} has no train_cfg, so it cannot be trained with")
-    if options.amp:
-        _set_amp(cfg)
+    apply_options(cfg, options)
     _set_resume(cfg, options)
     runner = Runner.from_cfg(cfg)
     try:
@@ -115,13 +92,6 @@ def _prepared(config: str | Path, options: Options) -> Config:
     if options.seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": options.seed}
     return cfg
-
-
-def _set_amp(cfg: Config) -> None:
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise ConfigError(f"Mixed precision replaces OptimWrapper, but optim_wrapper.type is {kind}")
-    cfg.optim_wrapper.type = "AmpOptimWrapper"
 
 
 def _set_resume(cfg: Config, options: Options) -> None:

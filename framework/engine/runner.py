@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 import framework
 from framework.engine import resume
+from framework.engine.acceleration import compile_model, use_channels_last
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
@@ -65,7 +66,7 @@ class Runner(_Runner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("default_scope", SCOPE)
-        self._hooks_ran = False
+        self._hooks_ran = self._compiled = False
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
@@ -91,7 +92,8 @@ class Runner(_Runner):
         if isinstance(model, nn.Module):
             return model
         with package_log_to(self.logger):
-            return MODELS.build(model)
+            built = MODELS.build(model)
+        return use_channels_last(built) if self.cfg.get("channels_last") else built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Build the optimiser and its wrapper for the model."""
@@ -201,6 +203,14 @@ class Runner(_Runner):
         )
 
     # Running ----------------------------------------------------------------------------------------------
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the model if the config says so, for the training or for `target`, a step without one."""
+        options = self.cfg.get("compile")
+        if options not in (None, False) and not self._compiled:
+            compile_model(self.bare_model, options)
+            self._compiled = True
+            self.logger.info("The model is compiled at its first call, which takes a while")
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks. A test after the training belongs to the same run: no second `before_run`."""

@@ -1,16 +1,19 @@
 """What a run notes of every iteration: where it stands, losses, learning rate and times.
 
 mmengine's hooks of these names read every loss from its device at once, and so wait for it in every
-iteration. These note the same numbers under the same names, and read them when they are shown.
+iteration. These note the same numbers under the same names, and read them when they are shown. Its hook of
+the schedulers warns of a first iteration without a step of the optimiser, which accumulation means to have.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import IterTimerHook as _IterTimerHook
+from mmengine.hooks import ParamSchedulerHook as _ParamSchedulerHook
 from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 
 from framework.engine.history import record
@@ -65,3 +68,23 @@ class IterTimerHook(_IterTimerHook):
             loader = runner.val_dataloader if mode == "val" else runner.test_dataloader
             left = len(loader) - batch_idx - 1
         runner.message_hub.update_info("eta", mean * left)
+
+
+@HOOKS.register_module()
+class ParamSchedulerHook(_ParamSchedulerHook):
+    """Move the schedulers on, by iterations (whether or not the optimiser made a step) or by epochs."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Move those on that count iterations."""
+        if self._begun:
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `scheduler.step\\(\\)` before")
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        self._begun = True
