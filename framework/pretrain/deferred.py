@@ -1,10 +1,10 @@
 """Initialisation that waits, so that what will be loaded is never drawn; and a guard for what was.
 
-A constructor fills its parameters by in-place operations on memory that no one has touched yet. While
-`deferred_init` is active, such operations on large tensors are only noted. Whoever reads the tensor gets the
-values first, as any other operation on it replays the notes. What is still noted when the block ends is done
-then, in the order of the notes, by the very operations that the constructor asked for. What was loaded in the
-block is not filled again by a constructor that initialises all of its parts.
+A constructor fills its parameters by in-place operations on memory that no one has touched yet. Within
+`noted_init` such operations on large tensors are only noted. Whoever reads the tensor there gets the values
+first, as any other operation on it replays the notes. What is still noted when the block of `deferred_init`
+around it ends is done then, in the order of the notes, by the very operations that the constructor asked for.
+What was loaded meanwhile is not filled again by a constructor that initialises all of its parts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,18 +55,27 @@ class _DeferredInit(TorchDispatchMode):
         self._seed = torch.default_generator.initial_seed()
         self._loaded: dict[int, Tensor] = {}
         self._notes: dict[int, list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]] = {}
+        self.is_active = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch not to wrap `__torch_dispatch__`, which would double its cost."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _is_fill(func, args, kwargs):
+        takes, fills, views = _traits(func)
+        if not takes:
+            return func(*args, **kwargs)
+        if fills and not any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values())):
             if self.is_loaded(args[0]):
                 return args[0]
             if self.may_wait(args[0]):
                 self.note(func, args, kwargs)
                 return args[0]
-        if self._notes and not _is_view(func):
+        if self._notes and not views:
             for tensor in _tensors((args, kwargs)):
                 self.settle(tensor)
         return func(*args, **kwargs)
@@ -81,9 +91,10 @@ class _DeferredInit(TorchDispatchMode):
         Not where memory belongs to someone else (numpy, another process), and not where the constructor has
         seeded the generator, as the values must then come from that seed.
         """
+        if tensor.numel() < SMALL or torch.default_generator.initial_seed() != self._seed:
+            return False
         storage = _storage_of(tensor)
-        ours = storage.resizable() and not storage.is_shared()
-        return tensor.numel() >= SMALL and ours and torch.default_generator.initial_seed() == self._seed
+        return storage.resizable() and not storage.is_shared()
 
     def is_loaded(self, tensor: Tensor) -> bool:
         """Tell whether the memory of a tensor holds values from a file."""
@@ -93,7 +104,9 @@ class _DeferredInit(TorchDispatchMode):
         """Do what was noted for the memory of a tensor."""
         if not self._notes or tensor.layout is not torch.strided:
             return
-        notes = self._notes.pop(_storage(tensor), ())
+        notes = self._notes.pop(_storage(tensor), None)
+        if notes is None:
+            return
         with torch.no_grad(), _python_dispatch._disable_current_modes():
             for func, args, kwargs in notes:
                 func(*args, **kwargs)
@@ -136,18 +149,36 @@ class _Watch(TorchFunctionMode):
 
 @contextmanager
 def deferred_init() -> Iterator[None]:
-    """Put initialisation off until the outermost block ends; an error in the block forgets it."""
+    """Do what is noted in the block when the outermost such block ends; an error in the block forgets it."""
     if _CURRENT.get() is not None:
         yield
         return
     mode = _DeferredInit()
     token = _CURRENT.set(mode)
     try:
-        with _whole_initialisers_noted(), _Watch(mode), mode:
-            yield
+        yield
     finally:
         _CURRENT.reset(token)
     mode.settle_all()
+
+
+@contextmanager
+def noted_init() -> Iterator[None]:
+    """Note the initialisation in the block, for the `deferred_init` around it.
+
+    Apart from that, because torch calls the notes' keeper for every operation, which what comes after the
+    construction need not pay for.
+    """
+    mode = _CURRENT.get()
+    if mode is None or mode.is_active:
+        yield
+        return
+    mode.is_active = True
+    try:
+        with _whole_initialisers_noted(), _Watch(mode), mode:
+            yield
+    finally:
+        mode.is_active = False
 
 
 _PATCH_LOCK = threading.Lock()
@@ -192,6 +223,14 @@ def will_be_loaded(tensors: Iterable[Tensor]) -> None:
     if mode is not None:
         for tensor in tensors:
             mode.drop(tensor)
+
+
+def will_be_changed(tensors: Iterable[Tensor]) -> None:
+    """Say that parts of the memory of these tensors are about to be written, over what was noted for it."""
+    mode = _CURRENT.get()
+    if mode is not None:
+        for tensor in tensors:
+            mode.settle(tensor)
 
 
 def were_loaded(tensors: Iterable[Tensor]) -> None:
@@ -243,16 +282,13 @@ def _storage(tensor: Tensor) -> int:
     return _storage_of(tensor)._cdata
 
 
-def _is_fill(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    others = (*args[1:], *kwargs.values())
-    return func._schema.name in FILLS and not any(isinstance(value, Tensor) for value in others)
-
-
-def _is_view(func: Any) -> bool:
-    """Tell whether an operation only looks at memory from another side."""
+@cache
+def _traits(func: Any) -> tuple[bool, bool, bool]:
+    """Tell of an operation whether it takes tensors, whether it fills one, whether it only views one."""
     arguments = func._schema.arguments
+    takes = any("Tensor" in str(argument.type) for argument in arguments)
     alias = arguments[0].alias_info if arguments else None
-    return alias is not None and not alias.is_write
+    return takes, func._schema.name in FILLS, alias is not None and not alias.is_write
 
 
 def _writes_first(func: Any) -> bool:

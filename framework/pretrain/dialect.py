@@ -24,6 +24,9 @@ OURS = "timm"
 #: Stands in a written name for an index that is not ours; see `Table.render`.
 WILD = "*"
 
+#: Open keys whose places a table remembers, at most.
+MAX_OPEN_KEYS = 4096
+
 Stored = str | Operation
 #: What a row may give for a column: a name or operation; one for each leaf of a `.*` row; None for nothing.
 Given = Stored | Mapping[str, Stored] | None
@@ -141,27 +144,38 @@ class Table:
                     index.setdefault(_open(name), []).append(spot)
         return index
 
+    @cached_property
+    def _spots(self) -> dict[str, tuple[tuple[int, list[_Spot]], ...]]:
+        """Key with its numbers left open -> where its endings stand in the index. Filled as keys are seen."""
+        return {}
+
     def locate(self, key: str, column: str) -> Place | None:
         """Find the row of a key in a scheme, behind the shortest prefix, or None."""
         return self.locate_all(key).get(column)
 
     def locate_all(self, key: str) -> dict[str, Place]:
         """Find the row of a key in every scheme that has it, each behind its shortest prefix."""
-        index = self._index
         segments = key.split(".")
-        opened = [_NUMBER.sub("{}", segment) for segment in segments]
         found: dict[str, Place] = {}
-        for start in range(len(segments)):
-            spots = index.get(".".join(opened[start:]))
-            if spots is None:
-                continue
-            numbers = _NUMBER.findall(".".join(segments[start:]))
+        for start, spots in self._spots_of(_NUMBER.sub("{}", key)):
+            numbers = tuple(_NUMBER.findall(".".join(segments[start:])))
             prefix = ".".join([*segments[:start], ""]) if start else ""
             for spot in spots:
                 indices = None if spot.column in found else spot.read(numbers)
                 if indices is not None:
                     found[spot.column] = Place(prefix, spot.row, indices, spot.part)
         return found
+
+    def _spots_of(self, opened: str) -> tuple[tuple[int, list[_Spot]], ...]:
+        """List the endings of an open key that are in the index, the longest first."""
+        known = self._spots.get(opened)
+        if known is None:
+            segments = opened.split(".")
+            endings = ((start, self._index.get(".".join(segments[start:]))) for start in range(len(segments)))
+            known = tuple((start, spots) for start, spots in endings if spots is not None)
+            if len(self._spots) < MAX_OPEN_KEYS:
+                self._spots[opened] = known
+        return known
 
     def render(self, place: Place, column: str) -> Stored | None:
         """Write the names of a row in a scheme, without prefix; None where the scheme does not have it.
@@ -202,7 +216,13 @@ class _Spot:
     part: int
     slots: tuple[str | _Slot | None, ...]
 
-    def read(self, numbers: Sequence[str]) -> tuple[str, ...] | None:
+    @cached_property
+    def _takes_all(self) -> bool:
+        return all(slot == _Slot() for slot in self.slots)
+
+    def read(self, numbers: tuple[str, ...]) -> tuple[str, ...] | None:
+        if self._takes_all:
+            return numbers
         indices = []
         for slot, number in zip(self.slots, numbers, strict=True):
             if isinstance(slot, _Slot):
@@ -219,11 +239,13 @@ _NUMBER = re.compile(r"\d+")
 _SLOT = re.compile(r"\{(?P<any>\*)?(?:(?P<factor>\d+)n)?(?P<shift>[+-]\d+)?\}|\d+")
 
 
+@cache
 def _open(pattern: str) -> str:
     """Leave every number of a pattern open."""
     return _SLOT.sub("{}", pattern)
 
 
+@cache
 def _slots(pattern: str) -> tuple[str | _Slot | None, ...]:
     """Return what stands in the open places of a pattern, in order."""
     return tuple(_slot(match) for match in _SLOT.finditer(pattern))

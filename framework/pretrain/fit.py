@@ -37,13 +37,12 @@ class Fitter:
     def adaptation(self, name: str, entry: Entry) -> Adaptation | None:
         """Decide how the shape of an entry becomes the module's; None where it cannot."""
         source, target = entry_shape(entry, self.file), self.wanted.shapes[name]
-        if source is None:
+        if source == target:  # the commonest file of that shape comes from the same model
+            return IDENTITY
+        kind = None if source is None else self._kind(name, source, target)
+        if source is None or kind is None or not self.adapt:
             return None
-        kind = self._kind(name, source, target)
-        if kind is None or not self.adapt:
-            return IDENTITY if source == target else None
-        same = source == target  # the commonest file of that shape comes from the same model
-        there = None if same else self._file_layout(kind, source)
+        there = self._file_layout(kind, source)
         named = isinstance(self.adapt, str) and (self.adapt in MODES or kind == "rel_pos_bias")
         mode = str(self.adapt) if named else "bicubic"
         here = self.wanted.layouts.get(name)

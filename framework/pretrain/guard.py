@@ -26,7 +26,7 @@ def guard_init(module: nn.Module) -> None:
     """Make every `init_weights` in a module leave loaded values alone."""
     for part in module.modules():
         method = getattr(part, "init_weights", None)
-        if callable(method) and not isinstance(method, _GuardedInit) and _loaded(part):
+        if callable(method) and not isinstance(method, _GuardedInit) and _holds_loaded(part):
             part.init_weights = _GuardedInit(part)  # type: ignore[assignment]
 
 
@@ -55,6 +55,10 @@ class _GuardedInit:
         with protect_loaded(self._module):
             method: Any = getattr(type(self._module), "init_weights")  # noqa: B009  a Module may have none
             return method(self._module, *args, **kwargs)
+
+
+def _holds_loaded(module: nn.Module) -> bool:
+    return any(vars(part).get(LOADED_NAMES) for part in module.modules())
 
 
 def _loaded(module: nn.Module) -> dict[str, Tensor]:

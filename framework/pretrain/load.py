@@ -15,7 +15,14 @@ from framework.pretrain import adapt
 from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.align import describe, propose
 from framework.pretrain.checkpoint import Checkpoint, LazyTensor, open_checkpoint
-from framework.pretrain.deferred import deferred_init, is_sole_view, were_loaded, will_be_loaded
+from framework.pretrain.deferred import (
+    deferred_init,
+    is_sole_view,
+    noted_init,
+    were_loaded,
+    will_be_changed,
+    will_be_loaded,
+)
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.guard import guard_init, remember
 from framework.pretrain.inventory import Inventory, take_inventory, unwrapped
@@ -25,7 +32,7 @@ from framework.pretrain.reading import read_names
 from framework.pretrain.report import LoadReport, announce, make_report
 from framework.pretrain.source import fetch
 from framework.pretrain.spec import PretrainSpec, parse_spec
-from framework.pretrain.target import state_of, wanted_by
+from framework.pretrain.target import Wanted, wanted_by
 
 #: Tensors are read in pieces of this many bytes, so that all threads have work to the end.
 PIECE_BYTES = 8 << 20
@@ -49,7 +56,7 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
         PretrainError: The field is wrong, the file cannot be had or read, or it does not fit. The module
             is then as it was.
     """
-    spec, checkpoint, file, plan = _prepare(module, pretrain, where)
+    wanted, spec, checkpoint, file, plan = _prepare(module, pretrain, where)
     report = _worded(module, where, spec, checkpoint, file, plan)
     check_plan(
         plan,
@@ -58,7 +65,7 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
         summarise=lambda: "\n".join(report.table()),
         propose=lambda: _proposal(plan, spec, file),
     )
-    _write(module, plan, file, spec.mmap)
+    _write(wanted, plan, file, spec.mmap)
     remember(module, report)
     guard_init(module)
     announce(report)
@@ -72,7 +79,7 @@ def plan_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
         PretrainError: The field is wrong, or the file cannot be had or read. A plan that loads too little
             is no error here: see `LoadReport.coverage`.
     """
-    spec, checkpoint, file, plan = _prepare(module, pretrain, where)
+    _, spec, checkpoint, file, plan = _prepare(module, pretrain, where)
     return _worded(module, where, spec, checkpoint, file, plan)
 
 
@@ -89,22 +96,24 @@ def build_pretrained(construct: Callable[[], Any], pretrain: Any, where: str) ->
     """
     spec = None if pretrain is None else parse_spec(pretrain, where)
     with deferred_init():
-        module = construct()
+        with noted_init():
+            module = construct()
         if spec is not None:
             load_pretrained(module, spec, where=where)
-    if isinstance(module, nn.Module):
+    if spec is None and isinstance(module, nn.Module):
         guard_init(module)
     return module
 
 
 def _prepare(
     module: nn.Module, pretrain: Any, where: str
-) -> tuple[PretrainSpec, Checkpoint, Inventory, Plan]:
+) -> tuple[Wanted, PretrainSpec, Checkpoint, Inventory, Plan]:
     spec = parse_spec(pretrain, where)
     path = fetch(spec.path, sha256=spec.sha256, url_mapping=spec.url_mapping)
     checkpoint = open_checkpoint(path, trust_pickle=spec.trust_pickle)
     file = take_inventory(checkpoint, spec)
-    return spec, checkpoint, file, make_plan(wanted_by(module), file, spec)
+    wanted = wanted_by(module)
+    return wanted, spec, checkpoint, file, make_plan(wanted, file, spec)
 
 
 def _worded(
@@ -132,10 +141,9 @@ def _proposal(plan: Plan, spec: PretrainSpec, file: Inventory) -> str:
     return describe(proposal) if proposal.coverage > plan.coverage else ""
 
 
-def _write(module: nn.Module, plan: Plan, file: Inventory, mmap: bool) -> None:
+def _write(wanted: Wanted, plan: Plan, file: Inventory, mmap: bool) -> None:
     """Read every assigned tensor aside, then put all in place: an error while reading changes nothing."""
-    state = state_of(module)
-    targets = {one.name: state[one.name] for one in plan.assignments}
+    targets = {one.name: wanted.tensors[one.name] for one in plan.assignments}
     sources = {one.name: _sources(one, file) for one in plan.assignments}
     fresh: dict[str, Tensor] = {}
     jobs: list[Callable[[], None]] = []
@@ -154,6 +162,7 @@ def _put(targets: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> None:
     """Give each target its values: as its new memory where no one else sees the old one, else by a copy."""
     alone = {name for name, target in targets.items() if is_sole_view(target)}
     will_be_loaded(targets[name] for name in alone)
+    will_be_changed(target for name, target in targets.items() if name not in alone)
     with torch.no_grad():
         for name, values in fresh.items():
             if name in alone:
@@ -210,6 +219,8 @@ def _windows(entry: Entry, sources: list[LazyTensor], out: Tensor) -> list[Tenso
 
 def _run(jobs: list[Callable[[], None]]) -> None:
     """Run all jobs; the first error ends the rest and is raised."""
+    if not jobs:
+        return
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:

@@ -5,14 +5,13 @@ Pure: names and shapes in, an alignment out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 
 from framework.pretrain.align import ALIGN, propose
-from framework.pretrain.dialect import WILD, Given, Place, Table
+from framework.pretrain.dialect import Given, Place, Table
 from framework.pretrain.dialects.common import (
     DISTILLED_HEADS,
     HEADS,
@@ -23,8 +22,9 @@ from framework.pretrain.dialects.common import (
 )
 from framework.pretrain.heads import find_head, head_entries
 from framework.pretrain.inventory import Inventory
-from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of, with_names
+from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of
 from framework.pretrain.reading import Reading, read_names
+from framework.pretrain.spelling import Spelled, spell
 
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
 TIE = 0.97
@@ -37,6 +37,9 @@ MINIMUM = 2e-4
 
 #: A scheme is voted on if the file has any of this many names, spread over the module, in it.
 PROBES = 32
+
+#: A scheme with fewer than this share of the best one's probes in the file shares a few names by chance.
+CHANCE = 0.25
 
 #: A tail that ends more keys than this is too common to tell anything (`weight`).
 COMMON_TAIL = 64
@@ -91,6 +94,9 @@ def align(
     sizes = {name: prod(shape) for name, shape in wanted.items()}
     if not any(sizes.values()):
         return None
+    identical = _identical(wanted, sizes, file) if dialect is None else None
+    if identical is not None:
+        return identical
     reading = read_names(sizes, tables)
     spelled = spell(file)
     votes: dict[_Candidate, float] = {}
@@ -119,28 +125,22 @@ def align(
     )
 
 
-@dataclass(frozen=True)
-class Spelled:
-    """The names of a file, ready to be looked up.
+def _identical(wanted: Mapping[str, Shape], sizes: Mapping[str, int], file: Inventory) -> Alignment | None:
+    """Align a module with a file that holds one network of just these names and shapes: the commonest case.
 
-    Attributes:
-        file: What the file holds.
-        tails: Every dotted ending of its names -> the prefixes it stands behind.
-        wild: Its names with `*` for the first of two indices in a row -> the name.
+    No other alignment can fill more, so that there is nothing to vote on.
     """
-
-    file: Inventory
-    tails: Mapping[str, Sequence[str]]
-    wild: Mapping[str, str]
-
-    def find(self, entry: Entry, prefix: str) -> Entry | None:
-        """Return an entry on the file's names behind a prefix, or None where one of them is missing."""
-        names = [self._name(prefix + name) for name in names_of(entry)]
-        found = [name for name in names if name is not None]
-        return with_names(entry, found) if len(found) == len(names) else None
-
-    def _name(self, name: str) -> str | None:
-        return name if name in self.file.tensors else self.wild.get(name)
+    entry = next(iter(file.entries)) if len(file.entries) == 1 else None
+    if entry is None or len(file.tensors) != len(wanted):
+        return None
+    prefix = f"{entry}." if entry else ""
+    pairs: dict[str, Entry] = {}
+    for name, shape in wanted.items():
+        one = file.tensors.get(prefix + name)
+        if one is None or one.tensor.shape != shape:
+            return None
+        pairs[name] = prefix + name
+    return Alignment(None, "", prefix, sum(sizes.values()), (), pairs, {})
 
 
 def guess(wanted: Mapping[str, Shape], file: Inventory) -> Alignment | None:
@@ -148,27 +148,6 @@ def guess(wanted: Mapping[str, Shape], file: Inventory) -> Alignment | None:
     proposal = propose(wanted, file)
     score = proposal.coverage * sum(prod(shape) for shape in wanted.values())
     return Alignment(ALIGN, "", "", score, (), proposal.pairs, {}) if proposal.pairs else None
-
-
-def spell(file: Inventory) -> Spelled:
-    """List the endings of a file's names."""
-    wild = {}
-    for name in file.tensors:
-        match = _TWO_INDICES.search(name)
-        if match:
-            wild[f"{name[: match.start(1)]}{WILD}{name[match.end(1) :]}"] = name
-    tails: dict[str, list[str]] = {}
-    for name in (*file.tensors, *wild):
-        start = 0
-        while True:
-            tails.setdefault(name[start:], []).append(name[:start])
-            start = name.find(".", start) + 1
-            if not start or (name in wild and WILD not in name[start:]):
-                break
-    return Spelled(file, tails, wild)
-
-
-_TWO_INDICES = re.compile(r"(?:^|\.)(\d+)\.\d+\.")
 
 
 def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
@@ -237,7 +216,9 @@ def _present(reading: Reading, spelled: Spelled, dialect: str | None) -> list[st
     others = [c for c in reading.table.columns if any(n.get(c) != n[reading.column] for n in rows)]
     if dialect is not None:
         return [column for column in others if column == dialect]
-    return [column for column in others if any(_probe(reading, place, column, spelled) for place in sample)]
+    hits = {c: sum(_probe(reading, place, c, spelled) for place in sample) for c in others}
+    most = max(hits.values(), default=0)
+    return [column for column, count in hits.items() if count > 0 and count >= CHANCE * most]
 
 
 def _probe(reading: Reading, place: Place, column: str, spelled: Spelled) -> bool:

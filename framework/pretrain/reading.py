@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from framework.pretrain.dialect import Place, Table
@@ -62,13 +62,15 @@ def _hits(largest: Sequence[str], table: Table) -> int:
 def _better(best: Reading | None, sizes: Mapping[str, int], table: Table) -> Reading | None:
     """Return the reading that covers most, of the best so far and those of a table."""
 
-    def size(reading: Reading) -> int:
-        return sum(sizes[key] for key in reading.places)
+    def size(places: Mapping[str, Place]) -> int:
+        return sum(sizes[key] for key in places)
 
-    best_size = size(best) if best is not None else sum(sizes.values()) * 0.1
-    for reading in _read(sizes, table):
-        if size(reading) > best_size:
-            best, best_size = reading, size(reading)
+    best_size = size(best.places) if best is not None else sum(sizes.values()) * 0.1
+    for column, found in _located(sizes, table).items():
+        if size(found) > best_size:
+            reading = _reading(table, column, found, sizes)
+            if size(reading.places) > best_size:
+                best, best_size = reading, size(reading.places)
     return best
 
 
@@ -78,18 +80,22 @@ def _is_whole(reading: Reading, sizes: Mapping[str, int]) -> bool:
     return unknown <= HEAD_KEYS
 
 
-def _read(sizes: Mapping[str, int], table: Table) -> Iterator[Reading]:
-    """Yield the best reading of every scheme."""
+def _located(sizes: Mapping[str, int], table: Table) -> dict[str, dict[str, Place]]:
+    """Find every key in every scheme."""
     places: dict[str, dict[str, Place]] = {column: {} for column in table.columns}
-    votes: dict[str, dict[str, int]] = {column: {} for column in table.columns}
-    for key, size in sizes.items():
+    for key in sizes:
         for column, place in table.locate_all(key).items():
             places[column][key] = place
-            votes[column][place.prefix] = votes[column].get(place.prefix, 0) + size
-    for column, found in places.items():
-        if found:
-            prefix = max(votes[column], key=votes[column].__getitem__)
-            yield Reading(table, column, prefix, _behind(prefix, found))
+    return places
+
+
+def _reading(table: Table, column: str, found: Mapping[str, Place], sizes: Mapping[str, int]) -> Reading:
+    """Read in a scheme, behind the prefix under which most of the module is."""
+    votes: dict[str, int] = {}
+    for key, place in found.items():
+        votes[place.prefix] = votes.get(place.prefix, 0) + sizes[key]
+    prefix = max(votes, key=votes.__getitem__)
+    return Reading(table, column, prefix, _behind(prefix, found))
 
 
 def _behind(prefix: str, found: Mapping[str, Place]) -> dict[str, Place]:

@@ -20,6 +20,7 @@ class Wanted:
     """What a module has places for.
 
     Attributes:
+        tensors: Key of its state dict -> the parameter or buffer.
         shapes: Key of its state dict -> shape.
         dtypes: Key -> dtype.
         buffers: Keys that are no parameters.
@@ -27,6 +28,7 @@ class Wanted:
         tied: Groups of keys that are one and the same tensor.
     """
 
+    tensors: Mapping[str, Tensor]
     shapes: Mapping[str, Shape]
     dtypes: Mapping[str, torch.dtype]
     buffers: frozenset[str]
@@ -49,6 +51,7 @@ def wanted_by(module: nn.Module) -> Wanted:
     for name, tensor in state.items():
         same.setdefault(id(tensor), []).append(name)
     return Wanted(
+        tensors=state,
         shapes=shapes,
         dtypes={name: tensor.dtype for name, tensor in state.items()},
         buffers=frozenset(name for name, tensor in state.items() if not isinstance(tensor, nn.Parameter)),
