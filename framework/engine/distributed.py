@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import get_rank, is_distributed
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from framework.engine.sharded import NAME, shard_model
 from framework.errors import ConfigError
 from framework.registry import MODEL_WRAPPERS
 
@@ -45,7 +46,7 @@ def spread_model(
     Args:
         model: The model.
         wrapper_cfg: `model_wrapper_cfg` of the config: `type` and arguments. Default:
-            `MMDistributedDataParallel`.
+            `MMDistributedDataParallel`. Not used by a run of one process.
         cfg: The config, of which `sync_bn` and `find_unused_parameters` count.
         launched: Whether the run has several processes, or one that a launcher started.
 
@@ -54,10 +55,12 @@ def spread_model(
     """
     if is_model_wrapper(model):
         return model
-    if not launched and wrapper_cfg is None:
+    if not launched:
         return revert_sync_batchnorm(model.to(get_device()))
     model = _with_sync_bn(model, cfg.get("sync_bn"))
     options = {"type": "MMDistributedDataParallel", **(wrapper_cfg or {})}
+    if options["type"] == NAME:
+        return _sharded(model, options)
     wrapper = MODEL_WRAPPERS.get(options["type"]) if isinstance(options["type"], str) else options["type"]
     if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
         device = int(os.environ.get("LOCAL_RANK", 0))
@@ -65,6 +68,13 @@ def spread_model(
         options.setdefault("broadcast_buffers", False)
         options.setdefault("find_unused_parameters", cfg.get("find_unused_parameters", False))
     return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
+
+
+def _sharded(model: nn.Module, options: dict[str, Any]) -> nn.Module:
+    """Spread the parameters, after `init_weights`, which needs them whole."""
+    if get_rank() == 0 and hasattr(model, "init_weights"):
+        model.init_weights()
+    return MODEL_WRAPPERS.build({**options, "type": shard_model}, default_args={"module": model})
 
 
 def _with_sync_bn(model: nn.Module, kind: str | None) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from framework.engine.history import record
 from framework.errors import ConfigError
@@ -37,7 +38,8 @@ class OptimWrapper(_OptimWrapper):
         params = [p for group in groups for p in group["params"] if p.requires_grad and p.grad is not None]
         norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
         if norm is not None:
-            record(self.message_hub, f"train/{self.grad_name}", norm)
+            whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+            record(self.message_hub, f"train/{self.grad_name}", whole)
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -26,11 +26,11 @@ from framework.engine.acceleration import compile_model, use_channels_last
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
+from framework.engine.sharded import build_model, is_sharded
 from framework.registry import (
     HOOKS,
     LOOPS,
     METRICS,
-    MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
@@ -92,7 +92,7 @@ class Runner(_Runner):
         if isinstance(model, nn.Module):
             return model
         with package_log_to(self.logger):
-            built = MODELS.build(model)
+            built = build_model(model, self.cfg.get("model_wrapper_cfg") if self.distributed else None)
         return use_channels_last(built) if self.cfg.get("channels_last") else built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
@@ -177,6 +177,11 @@ class Runner(_Runner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and spread it over the processes; see `spread_model`."""
         return spread_model(model, model_wrapper_cfg, self.cfg, launched=self.distributed)
+
+    def _init_model_weights(self) -> None:
+        """Call `init_weights`, unless that was done before the parameters were spread over the processes."""
+        if not is_sharded(self.model):
+            super()._init_model_weights()
 
     def build_logger(
         self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any
