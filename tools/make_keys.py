@@ -15,9 +15,10 @@ from typing import Any
 
 import safetensors.torch
 import timm
+import torch
 import torchvision
 import transformers
-from timm.models import Beit, ConvNeXt, SwinTransformer, SwinTransformerV2, VisionTransformer
+from timm.models import Beit, ConvNeXt, Eva, SwinTransformer, SwinTransformerV2, VisionTransformer
 from torch import Tensor
 from torchvision.models import convnext, swin_transformer
 
@@ -61,9 +62,22 @@ def vit(**options: Any) -> Weights:
     return dict(VisionTransformer(**{**TIMM, **options}).state_dict())
 
 
+def rotary_vit() -> Weights:
+    """What DINOv3 shares with a Vision Transformer of timm, and its periods."""
+    weights = vit(reg_tokens=4, **SCALED)
+    del weights["pos_embed"]
+    return {**weights, "rope_embed.periods": torch.ones(1)}
+
+
 def beit(**options: Any) -> Weights:
     """A BEiT of timm."""
     return dict(Beit(**{**TIMM, **options}, init_values=0.1).state_dict())
+
+
+def eva(**options: Any) -> Weights:
+    """A DINOv3 of timm."""
+    rope = dict(rope_type="dinov3", use_rot_pos_emb=True, rope_rotate_half=True, use_abs_pos_emb=False)
+    return dict(Eva(**{**TIMM, **rope, **options}, init_values=0.1, num_reg_tokens=4).state_dict())
 
 
 def torchvision_swin(**options: Any) -> Weights:
@@ -118,6 +132,12 @@ MODELS: dict[tuple[str, str], Callable[[], Weights]] = {
     ("vision_transformer", "huggingface_dinov3_swiglu"): lambda: saved(
         "DINOv3ViTModel", **TOKENS, use_gated_mlp=True
     ),
+    ("vision_transformer", "huggingface_dinov3_v5"): lambda: running("DINOv3ViTModel", **TOKENS),
+    ("vision_transformer", "huggingface_dinov3_swiglu_v5"): lambda: running(
+        "DINOv3ViTModel", **TOKENS, use_gated_mlp=True
+    ),
+    ("vision_transformer", "timm_dinov3"): lambda: eva(),
+    ("vision_transformer", "timm_dinov3_swiglu"): lambda: eva(swiglu_mlp=True, swiglu_align_to=8),
     ("vision_transformer", "huggingface_clip"): lambda: saved("CLIPVisionModelWithProjection", **TOKENS),
     ("beit", ""): lambda: beit(use_rel_pos_bias=True),
     ("beit", "timm"): lambda: beit(use_rel_pos_bias=True),
@@ -162,8 +182,8 @@ OTHERS: dict[str, Callable[[], Weights]] = {
     "dinov2_giant": lambda: vit(reg_tokens=4, **SCALED),
     "dinov2_chunked": lambda: vit(reg_tokens=4, **SCALED),
     "dinov2_giant_chunked": lambda: vit(**SCALED),
-    "dinov3": lambda: vit(reg_tokens=4, **SCALED),
-    "dinov3_swiglu": lambda: vit(reg_tokens=4, **SCALED),
+    "dinov3": lambda: rotary_vit(),
+    "dinov3_swiglu": lambda: rotary_vit(),
     "mmpretrain_swiglu": lambda: vit(**SCALED),
     "clip": lambda: vit(num_classes=0, pre_norm=True),
     "mmpretrain_deep": lambda: resnet("resnet_c"),

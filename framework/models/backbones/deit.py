@@ -83,7 +83,8 @@ class DeiT3(VisionTransformer):
     """
 
     archs = {
-        **{name: vision_transformer.ARCHS[name] for name in ("tiny", "small", "base", "large", "huge")},
+        **{name: vision_transformer.ARCHS[name] for name in ("tiny", "base", "large", "huge")},
+        "small": vision_transformer.ARCHS["deit-small"],
         "medium": {"embed_dims": 512, "num_layers": 12, "num_heads": 8, "feedforward_channels": 2048},
     }
     aliases = {"s": "small", "m": "medium", "b": "base", "l": "large", "h": "huge"}

@@ -20,6 +20,7 @@ from framework.models.layers import (
     INTERPOLATIONS,
     PatchEmbed,
     PluginPlan,
+    RotaryEmbedding,
     TransformerBlock,
     build_norm_layer,
     linear_rates,
@@ -29,13 +30,14 @@ from framework.models.layers import (
 )
 from framework.registry import BACKBONES
 
-#: Sizes by name. tiny and small: DeiT, https://arxiv.org/abs/2012.12877, table 1; base to huge: ViT,
-#: https://arxiv.org/abs/2010.11929, table 1; giant and gigantic: Scaling Vision Transformers,
-#: https://arxiv.org/abs/2106.04560, table 2; dinov2-giant: DINOv2, https://arxiv.org/abs/2304.07193, section
-#: 5.
+#: Sizes by name. tiny and deit-small: DeiT, https://arxiv.org/abs/2012.12877, table 1; small: mmpretrain's;
+#: base to huge: ViT, https://arxiv.org/abs/2010.11929, table 1; giant and gigantic: Scaling Vision
+#: Transformers, https://arxiv.org/abs/2106.04560, table 2; dinov2-giant: DINOv2,
+#: https://arxiv.org/abs/2304.07193, section 5; dinov3: timm 1.0.31, models/eva.py.
 ARCHS: dict[str, dict[str, Any]] = {
     "tiny": {"embed_dims": 192, "num_layers": 12, "num_heads": 3, "feedforward_channels": 768},
-    "small": {"embed_dims": 384, "num_layers": 12, "num_heads": 6, "feedforward_channels": 1536},
+    "small": {"embed_dims": 768, "num_layers": 8, "num_heads": 8, "feedforward_channels": 2304},
+    "deit-small": {"embed_dims": 384, "num_layers": 12, "num_heads": 6, "feedforward_channels": 1536},
     "base": {"embed_dims": 768, "num_layers": 12, "num_heads": 12, "feedforward_channels": 3072},
     "large": {"embed_dims": 1024, "num_layers": 24, "num_heads": 16, "feedforward_channels": 4096},
     "huge": {"embed_dims": 1280, "num_layers": 32, "num_heads": 16, "feedforward_channels": 5120},
@@ -48,9 +50,30 @@ ARCHS: dict[str, dict[str, Any]] = {
         "feedforward_channels": 6144,
         "ffn_type": "swiglu_fused",
     },
+    "dinov3-small-plus": {
+        "embed_dims": 384,
+        "num_layers": 12,
+        "num_heads": 6,
+        "feedforward_channels": 2304,
+        "ffn_type": "swiglu_fused",
+    },
+    "dinov3-huge-plus": {
+        "embed_dims": 1280,
+        "num_layers": 32,
+        "num_heads": 20,
+        "feedforward_channels": 7680,
+        "ffn_type": "swiglu_fused",
+    },
+    "dinov3-7b": {
+        "embed_dims": 4096,
+        "num_layers": 40,
+        "num_heads": 32,
+        "feedforward_channels": 12288,
+        "ffn_type": "swiglu_fused",
+    },
 }
 
-#: mmpretrain's other names for the same sizes.
+#: Other names for the same sizes: mmpretrain's, and DINOv3's.
 ALIASES: dict[str, str] = {
     "t": "tiny",
     "s": "small",
@@ -60,19 +83,22 @@ ALIASES: dict[str, str] = {
     "g": "giant",
     "deit-t": "tiny",
     "deit-tiny": "tiny",
-    "deit-s": "small",
-    "deit-small": "small",
+    "deit-s": "deit-small",
     "deit-b": "base",
     "deit-base": "base",
-    "dinov2-s": "small",
-    "dinov2-small": "small",
+    "dinov2-s": "deit-small",
+    "dinov2-small": "deit-small",
     "eva-g": "giant",
     "eva-giant": "giant",
     "dinov2-g": "dinov2-giant",
+    "dinov3-small": "deit-small",
+    "dinov3-base": "base",
+    "dinov3-large": "large",
 }
 
 ARCH_FIELDS = ("embed_dims", "num_layers", "num_heads", "feedforward_channels")
 PATCH_FIELDS = ("stride", "padding", "bias")
+ROPE_FIELDS = ("theta", "shift", "jitter", "rescale")
 OUT_TYPES = ("cls_token", "avg_featmap", "featmap", "raw")
 
 
@@ -85,10 +111,10 @@ class VisionTransformer(BaseBackbone):
     deviation 0.02, cut off at two deviations, biases from 0.
 
     Args:
-        arch: tiny, small, base, large, huge, giant, gigantic, dinov2-giant, or mmpretrain's other names for
-            them; or a dict of embed_dims, num_layers, num_heads and feedforward_channels. `small` is DeiT's
-            (384 channels, 12 layers), which most files hold, not the size of 768 channels that has this name
-            in mmpretrain.
+        arch: tiny, small, deit-small, base, large, huge, giant, gigantic, dinov2-giant, dinov3-small-plus,
+            dinov3-huge-plus, dinov3-7b, or mmpretrain's other names for them; or a dict of embed_dims,
+            num_layers, num_heads and feedforward_channels. `deit-small` (384 channels, 12 layers) is the size
+            that is called small elsewhere, `small` mmpretrain's (768 channels, 8 layers).
         img_size: Size in pixels of the images that the positional embedding is made for. Other sizes are
             accepted, and the embedding is interpolated for them.
         patch_size: Size of a patch in pixels.
@@ -96,7 +122,7 @@ class VisionTransformer(BaseBackbone):
         out_indices: The layers, from 0, that give features; negative ones count from the end.
         drop_rate: Dropout of tokens and inside the layers.
         drop_path_rate: Rate of stochastic depth of the last layer; it rises from 0 in equal steps.
-        qkv_bias: Whether queries, keys and values have a bias.
+        qkv_bias: Whether queries, keys and values have a bias; `qv_bias`: the keys have none.
         norm_cfg: The normalisation layers. Default LN with eps 1e-6.
         final_norm: Whether the tokens of the last layer are normalised (`norm`).
         out_type: What a feature is: `cls_token` (batch, channels); `avg_featmap` (batch, channels), the mean
@@ -118,6 +144,8 @@ class VisionTransformer(BaseBackbone):
             the class token and each register have an entry, too.
         plugins: Modules after the layers, as `PluginPlan` describes them; `stages` has one entry for each
             layer. They get the patches as a feature map; the tokens before them pass by.
+        rope: Rotary positions in place of the positional embedding, as in DINOv3: the arguments of
+            `RotaryEmbedding` (an empty dict for its defaults). Default: none.
 
     Attributes:
         num_prefix_tokens: Number of tokens before the patches: class token and registers.
@@ -140,7 +168,7 @@ class VisionTransformer(BaseBackbone):
         out_indices: Sequence[int] | int = -1,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        qkv_bias: bool = True,
+        qkv_bias: bool | str = True,
         norm_cfg: Mapping[str, Any] | None = None,
         final_norm: bool = True,
         out_type: str = "cls_token",
@@ -155,6 +183,7 @@ class VisionTransformer(BaseBackbone):
         num_registers: int = 0,
         no_embed_class: bool = False,
         plugins: Sequence[Mapping[str, Any]] | None = None,
+        rope: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         layer = named_arch(type(self).__name__, arch, self.archs, ARCH_FIELDS, self.aliases)
@@ -169,6 +198,11 @@ class VisionTransformer(BaseBackbone):
         patch_args = {"bias": not pre_norm, **(patch_cfg or {})}
         self.patch_embed = PatchEmbed(img_size, patch_size, in_channels, self.embed_dims, **patch_args)
         self.make_tokens(with_cls_token, num_registers, no_embed_class)
+        self.rope_embed: RotaryEmbedding | None = None
+        if rope is not None:
+            check_fields("rope", rope, ROPE_FIELDS)
+            self.rope_embed = RotaryEmbedding(self.embed_dims // layer["num_heads"], **rope)
+            self.pos_embed, self.pos_embed_prefix = None, 0
         self.pos_drop = nn.Dropout(drop_rate)
         self.norm_pre = build_norm_layer(norm_cfg, self.embed_dims) if pre_norm else nn.Identity()
         layer.update(layer_scale_init_value=layer_scale_init_value, qkv_bias=qkv_bias)
@@ -261,7 +295,7 @@ class VisionTransformer(BaseBackbone):
 
     def block_arguments(self, grid: tuple[int, int]) -> tuple[Any, ...]:
         """Return what the blocks get beside the tokens of an image of (rows, columns) patches."""
-        return ()
+        return () if self.rope_embed is None else (self.rope_embed(grid),)
 
     def _after(self, plugins: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if isinstance(plugins, nn.Identity):

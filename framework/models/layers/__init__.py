@@ -11,6 +11,7 @@ from framework.models.layers.mlp import Mlp, SwiGLUMlp
 from framework.models.layers.norm import NORMS, GlobalResponseNorm, LayerNorm2d, build_norm_layer
 from framework.models.layers.patch_embed import INTERPOLATIONS, PatchEmbed, resize_pos_embed, to_pair
 from framework.models.layers.plugins import PluginPlan, on_channels_first, own_modules
+from framework.models.layers.rotary import RotaryEmbedding
 from framework.models.layers.swin_block import PatchMerging, PatchMergingV2, SwinBlock, SwinBlockV2
 from framework.models.layers.transformer_block import TransformerBlock
 
@@ -34,6 +35,7 @@ __all__ = [
     "PluginPlan",
     "QuickGELU",
     "RelativePositionBias",
+    "RotaryEmbedding",
     "SELayer",
     "SwiGLUMlp",
     "SwinBlock",

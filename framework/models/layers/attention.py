@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.errors import ConfigError
+from framework.models.layers.rotary import Rotation, rotate
+
+QKV_BIASES = (True, False, "qv_bias")
 
 
 class Attention(nn.Module):
@@ -16,19 +20,22 @@ class Attention(nn.Module):
     Args:
         dim: Channels of input and output.
         num_heads: Number of heads; divides `dim`.
-        qkv_bias: Whether the projection to queries, keys and values has a bias.
+        qkv_bias: Whether the projection to queries, keys and values has a bias; `qv_bias`: that of the keys
+            counts as zero, as in DINOv3.
         attn_drop_rate: Dropout of the attention weights.
         drop_rate: Dropout of the output.
 
     Raises:
-        ConfigError: `num_heads` does not divide `dim`.
+        ConfigError: `num_heads` does not divide `dim`, or there is no such `qkv_bias`.
     """
+
+    bias_mask: Tensor
 
     def __init__(
         self,
         dim: int,
         num_heads: int,
-        qkv_bias: bool = True,
+        qkv_bias: bool | str = True,
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
     ) -> None:
@@ -36,18 +43,31 @@ class Attention(nn.Module):
         check_num_heads(dim, num_heads)
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        if qkv_bias not in QKV_BIASES:
+            raise ConfigError(f"qkv_bias={qkv_bias!r}: accepted are {', '.join(map(repr, QKV_BIASES))}")
+        self.qkv = nn.Linear(dim, 3 * dim, bias=bool(qkv_bias))
+        self.without_key_bias = qkv_bias == "qv_bias"
+        if self.without_key_bias:
+            mask = torch.ones(3, dim).index_fill(0, torch.tensor([1]), 0.0).flatten()
+            self.register_buffer("bias_mask", mask, persistent=False)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, tokens, dim) to (batch, tokens, dim)."""
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Map (batch, tokens, dim) to (batch, tokens, dim); `rotation` is that of the patches."""
         batch, tokens, dim = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+        qkv = self._project(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         drop = self.attn_drop_rate if self.training else 0.0
         heads = functional.scaled_dot_product_attention(query, key, value, dropout_p=drop)
         return self.proj_drop(self.proj(heads.transpose(1, 2).reshape(batch, tokens, dim)))
+
+    def _project(self, x: Tensor) -> Tensor:
+        if not self.without_key_bias:
+            return self.qkv(x)
+        return functional.linear(x, self.qkv.weight, self.qkv.bias * self.bias_mask)
 
 
 def check_num_heads(dim: int, num_heads: int) -> None:

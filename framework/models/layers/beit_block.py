@@ -150,7 +150,9 @@ class BEiTBlock(TransformerBlock):
         self.gamma_1 = nn.Parameter(torch.full((embed_dims,), float(scale))) if scale else None
         self.gamma_2 = nn.Parameter(torch.full((embed_dims,), float(scale))) if scale else None
 
-    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, shared: Tensor | None = None
+    ) -> Tensor:
         """Map (batch, tokens, embed_dims) to the same shape; `shared` is a bias for the attention."""
         x = x + self.drop_path1(_scaled(self.gamma_1, self.attn(self.norm1(x), shared)))
         return x + self.drop_path2(_scaled(self.gamma_2, self.mlp(self.norm2(x))))

@@ -14,6 +14,7 @@ from framework.models.layers.drop_path import build_drop_path
 from framework.models.layers.layer_scale import LayerScale
 from framework.models.layers.mlp import Mlp, SwiGLUMlp
 from framework.models.layers.norm import build_norm_layer
+from framework.models.layers.rotary import Rotation
 
 FFN_TYPES = ("origin", "swiglu_fused")
 
@@ -32,7 +33,7 @@ class TransformerBlock(nn.Module):
         drop_rate: Dropout at the end of attention and in the feed-forward layer.
         attn_drop_rate: Dropout of the attention weights.
         drop_path_rate: Rate of stochastic depth.
-        qkv_bias: Whether queries, keys and values have a bias.
+        qkv_bias: Whether queries, keys and values have a bias; `qv_bias`: the keys have none.
         ffn_type: `origin` (two linear layers with an activation) or `swiglu_fused` (gated).
         act_cfg: Activation of the feed-forward layer. Default GELU.
         norm_cfg: The normalisation layers. Default LN with eps 1e-6.
@@ -51,7 +52,7 @@ class TransformerBlock(nn.Module):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        qkv_bias: bool = True,
+        qkv_bias: bool | str = True,
         ffn_type: str = "origin",
         act_cfg: Mapping[str, Any] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
@@ -69,9 +70,9 @@ class TransformerBlock(nn.Module):
         self.drop_path2 = build_drop_path(drop_path_rate)
         self.after_block = plugins or nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, tokens, embed_dims) to the same shape."""
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Map (batch, tokens, embed_dims) to the same shape; `rotation` is that of the patches."""
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), rotation)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 

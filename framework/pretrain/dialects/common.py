@@ -59,7 +59,6 @@ COMPUTED = frozenset(
         "relative_coords_table",
         "attn_mask",
         "position_ids",
-        "periods",
         "freqs_cos",
         "freqs_sin",
         "bias_mask",
@@ -67,7 +66,10 @@ COMPUTED = frozenset(
 )
 
 #: Last segments of what training keeps beside the weights: taken where the model wants it, never missed.
-BOOKKEEPING = frozenset({"num_batches_tracked", "queue", "queue_ptr", "queue2", "queue2_ptr", "steps"})
+BOOKKEEPING = frozenset(
+    {"num_batches_tracked", "queue", "queue_ptr", "queue2", "queue2_ptr", "steps"}
+    | {"periods"}  # of rotary positions: files of DINOv3 have them rounded
+)
 
 #: Where classifiers keep their last linear layer.
 HEADS = (

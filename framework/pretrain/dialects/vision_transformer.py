@@ -1,6 +1,7 @@
 """Vision Transformer (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929)."""
 
 from framework.pretrain.dialect import Table, jax_layer, merge, query_value, row, view
+from framework.pretrain.dialects import masked
 from framework.pretrain.dialects.vision_transformer_columns import COLUMNS
 
 _ATTENTION = "Transformer.encoderblock_{}.MultiHeadDotProductAttention_1"
@@ -29,9 +30,12 @@ ROWS = (
         huggingface_v5="embeddings.register_tokens",
         huggingface_dinov3="embeddings.register_tokens",
     ),
+    row("rope_embed.periods", ibot=None, dinov2=None, timm_dinov3=None),
     row(
         "pos_embed",
         kind="pos_embed",
+        dinov3=None,
+        timm_dinov3=None,
         mmpretrain="pos_embed",
         huggingface="embeddings.position_embeddings",
         huggingface_v5="embeddings.position_embeddings",
@@ -99,6 +103,7 @@ ROWS = (
     ),
     row(
         "blocks.{}.attn.qkv.bias",
+        timm_dinov3=query_value("blocks.{}.attn.q_bias", "blocks.{}.attn.v_bias"),
         mmpretrain="layers.{}.attn.qkv.bias",
         mmsegmentation="layers.{}.attn.attn.in_proj_bias",
         huggingface=merge(
@@ -159,6 +164,7 @@ ROWS = (
     row(
         "blocks.{}.mlp.fc1.*",
         dinov3_swiglu=merge("blocks.{}.mlp.w1.*", "blocks.{}.mlp.w2.*"),
+        timm_dinov3_swiglu=merge("blocks.{}.mlp.fc1_g.*", "blocks.{}.mlp.fc1_x.*"),
         mmpretrain="layers.{}.ffn.layers.0.0.*",
         huggingface="encoder.layer.{}.intermediate.dense.*",
         huggingface_v5="layers.{}.mlp.fc1.*",
@@ -168,6 +174,7 @@ ROWS = (
         ),
         huggingface_dinov3="layer.{}.mlp.up_proj.*",
         huggingface_dinov3_swiglu=merge("layer.{}.mlp.gate_proj.*", "layer.{}.mlp.up_proj.*"),
+        huggingface_dinov3_swiglu_v5=merge("model.layer.{}.mlp.gate_proj.*", "model.layer.{}.mlp.up_proj.*"),
         huggingface_clip="encoder.layers.{}.mlp.fc1.*",
         clip="transformer.resblocks.{}.mlp.c_fc.*",
         torchvision="encoder.layers.encoder_layer_{}.mlp.0.*",
@@ -206,4 +213,9 @@ ROWS = (
     row("fc_norm.*", mmpretrain="ln2.*"),
 )
 
-TABLE = Table(name="vision_transformer", title="Vision Transformer", columns=COLUMNS, rows=ROWS)
+TABLE = Table(
+    name="vision_transformer",
+    title="Vision Transformer",
+    columns={**COLUMNS, **masked.COLUMNS},
+    rows=(*ROWS, *masked.MAE_ROWS, *masked.SIMMIM_VIT_ROWS),
+)
