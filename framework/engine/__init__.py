@@ -3,6 +3,7 @@
 from framework.config import load_config
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
+from framework.engine.lars import LARS
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from framework.engine.optim import AmpOptimWrapper, OptimWrapper
@@ -15,8 +16,10 @@ from framework.engine.run import evaluate, train
 from framework.engine.runner import Runner
 from framework.engine.runtime_hook import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
 from framework.engine.seed_hook import SeedHook
+from framework.engine.selfsup_hooks import SimSiamHook, SwAVHook
 
 __all__ = [
+    "LARS",
     "AmpOptimWrapper",
     "CheckpointHook",
     "DefaultOptimWrapperConstructor",
@@ -31,6 +34,8 @@ __all__ = [
     "Runner",
     "RuntimeInfoHook",
     "SeedHook",
+    "SimSiamHook",
+    "SwAVHook",
     "TestLoop",
     "ValLoop",
     "evaluate",

@@ -5,6 +5,8 @@ from framework.models.necks.generalized_mean_pooling import GeneralizedMeanPooli
 from framework.models.necks.global_average_pooling import GlobalAveragePooling
 from framework.models.necks.identity import Identity
 from framework.models.necks.mae_decoder import MAEPretrainDecoder
+from framework.models.necks.nonlinear_neck import MoCoV2Neck, NonLinearNeck
+from framework.models.necks.swav_neck import SwAVNeck
 
 __all__ = [
     "ClsBatchNormNeck",
@@ -12,4 +14,7 @@ __all__ = [
     "GlobalAveragePooling",
     "Identity",
     "MAEPretrainDecoder",
+    "MoCoV2Neck",
+    "NonLinearNeck",
+    "SwAVNeck",
 ]
