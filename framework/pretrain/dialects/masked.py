@@ -16,14 +16,6 @@ COLUMNS = {
         changes=(("neck.", ""),),
         tested="timm 1.0.31, renamed",
     ),
-    "huggingface_mae": Column(
-        producers="transformers 5: ViTMAE with the decoder",
-        source="transformers 5.23.0, models/vit_mae, as save_pretrained writes them",
-        base="huggingface",
-        changes=((".decoder_layers.", ".decoder_encoder.layer."),),
-        prefix="vit.",
-        tested="transformers 5.23.0",
-    ),
 }
 
 _SAVED = "decoder.decoder_layers.{}.attention.attention"

@@ -1,6 +1,7 @@
 """Swin Transformer (Liu et al., 2021, https://arxiv.org/abs/2103.14030) and V2 (arXiv 2111.09883)."""
 
 from framework.pretrain.dialect import Column, Table, merge, query_value, row, view
+from framework.pretrain.dialects import masked
 
 #: mmpretrain merges 2 x 2 patches channel by channel, the others patch by patch, columns outside.
 _UNFOLDED = "o (c y=2 x=2) -> o (x y c)"
@@ -143,6 +144,7 @@ TABLE = Table(
     columns={**_columns("swin", ""), "huggingface_v5": _RUNNING},
     rows=(
         *_COMMON,
+        *masked.SIMMIM_SWIN_ROWS,
         row(
             "layers.{}.blocks.{}.attn.relative_position_bias_table",
             kind="rel_pos_bias",
@@ -178,6 +180,7 @@ TABLE_V2 = Table(
     columns=_columns("swinv2", "_v2"),
     rows=(
         *_COMMON,
+        *masked.SIMMIM_SWIN_ROWS,
         row(
             query_value("layers.{}.blocks.{}.attn.q_bias", "layers.{}.blocks.{}.attn.v_bias"),
             mmpretrain=query_value(
