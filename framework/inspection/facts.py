@@ -179,7 +179,7 @@ def _tensors(file: Inventory) -> list[TensorFacts]:
     for one in file.tensors.values():
         tensor = one.tensor
         key = first.setdefault(tensor.identity, one.key)
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = tensor.kind.name
         same_as = key if key != one.key else None
         facts.append(
             TensorFacts(

@@ -21,7 +21,6 @@ from framework.pretrain.formats.stubs import Inert
 from framework.pretrain.formats.torch_legacy import read_torch_legacy
 from framework.pretrain.formats.torch_zip import archive_folder, read_torch_zip
 from framework.pretrain.formats.tree import Contents, Node
-from framework.pretrain.formats.trusted import read_trusted
 from framework.pretrain.formats.zip_directory import read_zip
 
 __all__ = ["Checkpoint", "Inert", "LazyTensor", "Node", "open_checkpoint"]
@@ -95,6 +94,8 @@ def _read_single(path: Path, *, trust: bool) -> Contents:
         except UnsafeCheckpointError:
             if not trust:
                 raise
+            from framework.pretrain.formats.trusted import read_trusted  # needs torch
+
             return read_trusted(path, kind)
 
 

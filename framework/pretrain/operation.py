@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # what an operation does is decided without torch
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 
@@ -148,6 +149,8 @@ class Operation:
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Turn the file's tensors into ours."""
+        import torch
+
         parts = [self.view.apply(t) if self.view else t for t in tensors]
         if self.zero_key:
             parts.insert(1, torch.zeros_like(parts[0]))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-import torch
-
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob
-from framework.pretrain.formats.dtypes import ML_DTYPES, numpy_dtype, swap_unit
+from framework.pretrain.formats.dtypes import ML_DTYPES, ElementType, numpy_dtype, swap_unit
 from framework.pretrain.formats.lazy import StridedTensor, contiguous_strides
 from framework.pretrain.formats.stubs import Array, Global, NumpyType, Stub, as_blob, whole_numbers
 
@@ -18,7 +15,7 @@ FOREIGN = ">" if sys.byteorder == "little" else "<"
 
 
 def array_tensor(
-    blob: Blob, kind: tuple[torch.dtype, str], shape: tuple[int, ...], *, fortran: bool
+    blob: Blob, kind: tuple[ElementType, str], shape: tuple[int, ...], *, fortran: bool
 ) -> StridedTensor:
     """Return the tensor of an array's bytes.
 
@@ -84,7 +81,7 @@ def _transposed(tensor: StridedTensor, axes: tuple[int, ...]) -> StridedTensor:
     if sorted(axes) != list(range(len(tensor.shape))):
         raise DamagedCheckpointError(f"an array of {len(tensor.shape)} dimensions has the axes {axes}")
     shape, strides = tuple(tensor.shape[i] for i in axes), tuple(tensor.strides[i] for i in axes)
-    return StridedTensor(tensor.blob, tensor.dtype, shape, (strides, tensor.offset), tensor.swap)
+    return StridedTensor(tensor.blob, tensor.kind, shape, (strides, tensor.offset), tensor.swap)
 
 
 def make_scalar(args: tuple[object, ...]) -> object:
@@ -107,13 +104,15 @@ def make_jax_array(args: tuple[object, ...]) -> object:
 
 
 def _python_number(blob: Blob, descr: str, order: str) -> object:
+    import numpy as np
+
     try:
         return np.frombuffer(blob.read(0, blob.size), dtype=f"{order}{descr}")[0].item()
     except (ValueError, IndexError, TypeError):
         return Stub("numpy.scalar", descr)
 
 
-def _torch_kind(kind: NumpyType) -> tuple[torch.dtype, str] | None:
+def _torch_kind(kind: NumpyType) -> tuple[ElementType, str] | None:
     if kind.descr in ML_DTYPES:
         return ML_DTYPES[kind.descr], "|"
     known = numpy_dtype(kind.descr)

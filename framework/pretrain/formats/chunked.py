@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from functools import cached_property
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob
+from framework.pretrain.formats.dtypes import ElementType
 from framework.pretrain.formats.file import naming
 from framework.pretrain.formats.lazy import LazyTensor
 from framework.pretrain.formats.torch_zip import read_torch_zip
 from framework.pretrain.formats.zip_directory import read_zip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAX_CELLS = 1_000_000
 
@@ -62,21 +63,19 @@ class Chunk:
 class ChunkedTensor(LazyTensor):
     """A tensor in blocks, such as several processes write it."""
 
-    def __init__(
-        self, key: Hashable, dtype: torch.dtype, shape: tuple[int, ...], chunks: list[Chunk]
-    ) -> None:
+    def __init__(self, key: Hashable, kind: ElementType, shape: tuple[int, ...], chunks: list[Chunk]) -> None:
         """Put it together.
 
         Args:
             key: File and name, its identity.
-            dtype: Of the elements.
+            kind: Type of the elements.
             shape: Of the whole.
             chunks: Blocks which together are the whole.
 
         Raises:
             DamagedCheckpointError: They are not.
         """
-        self.dtype = dtype
+        self.kind = kind
         self.shape = shape
         self.chunks = [chunk for chunk in chunks if 0 not in chunk.shape]
         self._key = key
@@ -107,10 +106,8 @@ class ChunkedTensor(LazyTensor):
         return self._values(self.chunks[0]).map() if len(self.chunks) == 1 else self.read()
 
     def _values(self, chunk: Chunk) -> LazyTensor:
-        if chunk.tensor.dtype != self.dtype:
-            raise DamagedCheckpointError(
-                f"a chunk is of type {chunk.tensor.dtype}, announced as {self.dtype}"
-            )
+        if chunk.tensor.kind != self.kind:
+            raise DamagedCheckpointError(f"a chunk is of type {chunk.tensor.kind}, announced as {self.kind}")
         return chunk.tensor
 
 
@@ -146,6 +143,8 @@ def _tiles(tensor: ChunkedTensor) -> bool:
     if not tensor.chunks or math.prod(cells) > _MAX_CELLS:
         return False
     places = [{edge: i for i, edge in enumerate(line)} for line in edges]
+    import numpy as np
+
     filled = np.zeros(cells, dtype=bool)
     for chunk in tensor.chunks:
         block = tuple(slice(at[r.start], at[r.stop]) for at, r in zip(places, chunk.region, strict=True))

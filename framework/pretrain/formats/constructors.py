@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
-
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.arrays import NUMPY_CONSTRUCTORS
-from framework.pretrain.formats.dtypes import swap_unit
+from framework.pretrain.formats.dtypes import ElementType, swap_unit
 from framework.pretrain.formats.lazy import LazyTensor, StridedTensor
 from framework.pretrain.formats.stubs import (
     Array,
@@ -34,7 +32,7 @@ def _tensor(args: Args) -> object:
     """`torch._utils._rebuild_tensor`, `_v2`, `_v3`: only the storage, the view and the type matter."""
     match args:
         case (Storage() as storage, int(offset), shape, strides, *rest):
-            dtype = next((value for value in rest if isinstance(value, torch.dtype)), storage.dtype)
+            dtype = next((value for value in rest if isinstance(value, ElementType)), storage.dtype)
             view = (whole_numbers(strides), storage.start + offset)
             swap = swap_unit(dtype, foreign=storage.foreign)
             return StridedTensor(storage.blob, dtype, whole_numbers(shape), view, swap)
@@ -83,7 +81,7 @@ def _from_device(args: Args) -> object:
     match args:
         case (LazyTensor() as tensor, *_):
             return tensor
-        case (Array(tensor=StridedTensor() as tensor), torch.dtype() as dtype, *_) if tensor.dtype == dtype:
+        case (Array(tensor=StridedTensor() as tensor), ElementType() as kind, *_) if tensor.kind == kind:
             return tensor
     return Stub("torch.Tensor", args)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, FileBlob
 from framework.pretrain.formats.chunked import Chunk, ChunkedTensor
+from framework.pretrain.formats.dtypes import ElementType
 from framework.pretrain.formats.file import File, file_beside
 from framework.pretrain.formats.globals import Names
 from framework.pretrain.formats.lazy import LazyTensor
@@ -120,7 +119,7 @@ def _tensor(name: str, fields: dict[str, object], places: _Places) -> LazyTensor
         properties[0] if isinstance(properties, tuple) and properties else text_items(properties).get("dtype")
     )
     chunks = fields.get("chunks")
-    if not isinstance(dtype, torch.dtype) or not isinstance(chunks, list):
+    if not isinstance(dtype, ElementType) or not isinstance(chunks, list):
         return Inert("torch.Tensor")
     return ChunkedTensor(
         (places.folder, name), dtype, whole_numbers(fields.get("size")), list(_chunks(name, chunks, places))

@@ -1,53 +1,117 @@
-"""How the formats spell element types."""
+"""How the formats spell element types. Free of torch, so that names and shapes can be had without it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
+from framework.pretrain.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """A type of torch, by its name.
+
+    Attributes:
+        name: As torch calls it, `float32`.
+        itemsize: Bytes of an element.
+    """
+
+    name: str
+    itemsize: int
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether an element has a real and an imaginary part."""
+        return "complex" in self.name
+
+    @cached_property
+    def torch(self) -> torch.dtype:
+        """The type itself.
+
+        Raises:
+            CheckpointError: This version of torch does not have it.
+        """
+        import torch
+
+        found = getattr(torch, self.name, None)
+        if found is None:
+            raise CheckpointError(f"a tensor is of type {self.name}, which torch {torch.__version__} lacks")
+        return found
+
+    def __str__(self) -> str:
+        return f"torch.{self.name}"
+
+
+_SIZES = {
+    "complex128": 16,
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32", "complex32", "bcomplex32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16", "bits16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool", "bits8", "bits1x8", "bits2x4", "bits4x2"), 1),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"), 1),
+    **dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2fnuz", "float4_e2m1fn_x2"), 1),
+    **dict.fromkeys((f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)), 1),
+}
+_ALIASES = {
+    "double": "float64",
+    "float": "float32",
+    "half": "float16",
+    "bit": "uint1",
+    "long": "int64",
+    "int": "int32",
+    "short": "int16",
+    "cdouble": "complex128",
+    "cfloat": "complex64",
+    "chalf": "complex32",
+}
+_TYPES = {name: ElementType(name, size) for name, size in _SIZES.items()}
+
+TORCH: dict[str, ElementType] = {
+    **{f"torch.{name}": kind for name, kind in _TYPES.items()},
+    **{f"torch.{alias}": _TYPES[name] for alias, name in _ALIASES.items()},
+}
+"""Torch's types by qualified name; aliases such as `torch.half` included, quantised types left out."""
 
 _STORAGES = {
-    "Double": torch.float64,
-    "Float": torch.float32,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
-    "ComplexDouble": torch.complex128,
-    "ComplexFloat": torch.complex64,
-    "Untyped": torch.uint8,
-    "QInt8": torch.int8,  # quantised tensors become inert, but their bytes stand between others
-    "QUInt8": torch.uint8,
-    "QInt32": torch.int32,
-    "QUInt4x2": torch.uint8,
-    "QUInt2x4": torch.uint8,
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "ComplexDouble": "complex128",
+    "ComplexFloat": "complex64",
+    "Untyped": "uint8",
+    "QInt8": "int8",  # quantised tensors become inert, but their bytes stand between others
+    "QUInt8": "uint8",
+    "QInt32": "int32",
+    "QUInt4x2": "uint8",
+    "QUInt2x4": "uint8",
 }
 
-STORAGES: dict[str, torch.dtype] = {
-    f"{module}.{name}Storage": dtype
-    for name, dtype in _STORAGES.items()
+STORAGES: dict[str, ElementType] = {
+    f"{module}.{name}Storage": _TYPES[kind]
+    for name, kind in _STORAGES.items()
     for module in ("torch", "torch.cuda", "torch.storage")
 }
 """Torch's storage classes, by qualified name."""
 
-TORCH: dict[str, torch.dtype] = {
-    f"torch.{name}": value
-    for name, value in vars(torch).items()
-    if isinstance(value, torch.dtype) and not name.startswith("q")
-}
-"""Torch's types by qualified name; aliases such as `torch.half` included, quantised types left out."""
+
+def _known(names: dict[str, str]) -> dict[str, ElementType]:
+    return {key: _TYPES[name] for key, name in names.items()}
 
 
-def _known(names: dict[str, str]) -> dict[str, torch.dtype]:
-    """Leave out what this version of torch does not have."""
-    return {key: TORCH[f"torch.{name}"] for key, name in names.items() if f"torch.{name}" in TORCH}
-
-
-SAFETENSORS: dict[str, torch.dtype] = _known(
+SAFETENSORS: dict[str, ElementType] = _known(
     {
         "F64": "float64",
         "F32": "float32",
@@ -111,7 +175,7 @@ _NUMPY_ALIASES = {
     "complex128": "c16",
 }
 
-ML_DTYPES: dict[str, torch.dtype] = _known(
+ML_DTYPES: dict[str, ElementType] = _known(
     {
         "bfloat16": "bfloat16",
         "float8_e4m3fn": "float8_e4m3fn",
@@ -126,7 +190,7 @@ ML_DTYPES: dict[str, torch.dtype] = _known(
 _DESCR = re.compile(r"([<>|=]?)([a-zA-Z?]\d{0,2})")
 
 
-def numpy_dtype(descr: str) -> tuple[torch.dtype, str] | None:
+def numpy_dtype(descr: str) -> tuple[ElementType, str] | None:
     """Return torch's type and the byte order (`'<'`, `'>'` or `'|'`) for numpy's spelling, such as `'<f4'`.
 
     Args:
@@ -140,7 +204,7 @@ def numpy_dtype(descr: str) -> tuple[torch.dtype, str] | None:
     return (dtype, match[1] or "|") if match and dtype is not None else None
 
 
-def swap_unit(dtype: torch.dtype, *, foreign: bool) -> int:
+def swap_unit(dtype: ElementType, *, foreign: bool) -> int:
     """Return the size of the units to reverse in bytes of the other byte order, 0 if there are none.
 
     Args:

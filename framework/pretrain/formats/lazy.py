@@ -6,13 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from functools import partial
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from framework.pretrain.errors import DamagedCheckpointError, MismatchError
 from framework.pretrain.formats.blob import Blob
+from framework.pretrain.formats.dtypes import TORCH, ElementType
+
+if TYPE_CHECKING:  # torch is imported where values are read: names and shapes do without
+    import torch
+    from torch import Tensor
 
 _MAX_DIMENSIONS = 64
 _MAX_ELEMENTS = 2**60
@@ -25,7 +27,12 @@ class LazyTensor(ABC):
     """
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    kind: ElementType
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the elements."""
+        return self.kind.torch
 
     @property
     def numel(self) -> int:
@@ -35,7 +42,7 @@ class LazyTensor(ABC):
     @property
     def nbytes(self) -> int:
         """Number of bytes that the values take in memory."""
-        return self.numel * self.dtype.itemsize
+        return self.numel * self.kind.itemsize
 
     @property
     @abstractmethod
@@ -57,6 +64,8 @@ class LazyTensor(ABC):
 
     def read(self) -> Tensor:
         """Return the values as a contiguous tensor that owns its memory."""
+        import torch
+
         out = torch.empty(self.shape, dtype=self.dtype)
         self.read_into(out)
         return out
@@ -80,7 +89,7 @@ class LazyTensor(ABC):
 
     def __repr__(self) -> str:
         """Name type and shape."""
-        return f"{type(self).__name__}({self.dtype}, {list(self.shape)})"
+        return f"{type(self).__name__}({self.kind}, {list(self.shape)})"
 
     def _check_shape(self, out: Tensor) -> None:
         if tuple(out.shape) != self.shape:
@@ -90,12 +99,12 @@ class LazyTensor(ABC):
 class StridedTensor(LazyTensor):
     """A strided view of bytes, as torch and numpy store tensors."""
 
-    __slots__ = ("_contiguous", "blob", "dtype", "offset", "shape", "strides", "swap")
+    __slots__ = ("_contiguous", "blob", "kind", "offset", "shape", "strides", "swap")
 
     def __init__(
         self,
         blob: Blob,
-        dtype: torch.dtype,
+        kind: ElementType,
         shape: tuple[int, ...],
         view: tuple[tuple[int, ...], int],
         swap: int = 0,
@@ -104,7 +113,7 @@ class StridedTensor(LazyTensor):
 
         Args:
             blob: The storage.
-            dtype: Type of its elements.
+            kind: Type of its elements.
             shape: Of the tensor.
             view: Strides and offset, in elements.
             swap: Size in bytes of the units whose byte order must be reversed; 0 if it is this machine's.
@@ -113,7 +122,7 @@ class StridedTensor(LazyTensor):
             DamagedCheckpointError: The view reaches outside the bytes, or is no view at all.
         """
         self.blob = blob
-        self.dtype = dtype
+        self.kind = kind
         self.shape = shape
         self.strides, self.offset = view
         self.swap = swap
@@ -123,7 +132,7 @@ class StridedTensor(LazyTensor):
     @property
     def identity(self) -> Hashable:
         """Storage, type and view."""
-        return (self.blob.key, self.dtype, self.offset, self.shape, self.strides)
+        return (self.blob.key, self.kind, self.offset, self.shape, self.strides)
 
     def read_into(self, out: Tensor) -> None:
         """Write the values into `out`, converted to its type; see `LazyTensor.read_into`."""
@@ -133,6 +142,8 @@ class StridedTensor(LazyTensor):
         if self._contiguous and _is_plain(out):
             self._read_flat(out.detach().view(-1), 0)
         else:
+            import torch
+
             with torch.no_grad():
                 out.copy_(self._strided(self._read_span()))
 
@@ -142,7 +153,7 @@ class StridedTensor(LazyTensor):
         if not (self._contiguous and self.blob.splits and _is_plain(out)) or self.nbytes <= piece_bytes:
             return [partial(self.read_into, out)]
         flat = out.detach().view(-1)
-        step = max(1, piece_bytes // self.dtype.itemsize)
+        step = max(1, piece_bytes // self.kind.itemsize)
         return [partial(self._read_flat, flat[i : i + step], i) for i in range(0, self.numel, step)]
 
     def map(self) -> Tensor:
@@ -150,23 +161,31 @@ class StridedTensor(LazyTensor):
         place = self.blob.place
         if place is None or self.swap or self.numel == 0:
             return self.read()
-        file, start = place[0], place[1] + self.offset * self.dtype.itemsize
-        if start % self.dtype.itemsize:
+        file, start = place[0], place[1] + self.offset * self.kind.itemsize
+        if start % self.kind.itemsize:
             return self.read()
+        import torch
+
         flat = torch.frombuffer(file.mapping(), dtype=self.dtype, count=self._span(), offset=start)
         return self._strided(flat)
 
     def _read_flat(self, flat: Tensor, start: int) -> None:
         """Read as many elements as `flat` has, from the `start`-th on, of a contiguous tensor."""
+        import torch
+
         target = flat if flat.dtype == self.dtype else torch.empty(flat.shape, dtype=self.dtype)
         view = _bytes_of(target)
-        self.blob.read_into(view, (self.offset + start) * self.dtype.itemsize)
+        self.blob.read_into(view, (self.offset + start) * self.kind.itemsize)
         if self.swap > 1:
+            import numpy as np
+
             np.frombuffer(view, dtype=f"u{self.swap}").byteswap(inplace=True)
         if target is not flat:
             flat.copy_(target)
 
     def _read_span(self) -> Tensor:
+        import torch
+
         flat = torch.empty(self._span(), dtype=self.dtype)
         self._read_flat(flat, 0)
         return flat
@@ -191,7 +210,7 @@ class HeldTensor(LazyTensor):
         """Hold `tensor`."""
         self._tensor = tensor.detach()
         self.shape = tuple(tensor.shape)
-        self.dtype = tensor.dtype
+        self.kind = TORCH.get(str(tensor.dtype)) or ElementType(str(tensor.dtype)[6:], tensor.itemsize)
 
     @property
     def identity(self) -> Hashable:
@@ -201,6 +220,8 @@ class HeldTensor(LazyTensor):
 
     def read_into(self, out: Tensor) -> None:
         """Copy; see `LazyTensor.read_into`."""
+        import torch
+
         self._check_shape(out)
         with torch.no_grad():
             out.copy_(self._tensor)
@@ -223,10 +244,10 @@ def _check_view(tensor: StridedTensor) -> None:
         )
     if math.prod(n or 1 for n in shape) > _MAX_ELEMENTS or max(strides, default=0) > _MAX_ELEMENTS:
         raise DamagedCheckpointError(f"a tensor claims the shape {list(shape)}")
-    end = (offset + (tensor._span() if 0 not in shape else 0)) * tensor.dtype.itemsize
+    end = (offset + (tensor._span() if 0 not in shape else 0)) * tensor.kind.itemsize
     if end > tensor.blob.size:
         raise DamagedCheckpointError(
-            f"a tensor of shape {list(shape)} and type {tensor.dtype} reaches to byte {end} of a storage of "
+            f"a tensor of shape {list(shape)} and type {tensor.kind} reaches to byte {end} of a storage of "
             f"{tensor.blob.size} bytes"
         )
 
@@ -238,4 +259,6 @@ def _is_plain(out: Tensor) -> bool:
 
 def _bytes_of(flat: Tensor) -> memoryview:
     """Return the memory of a one-dimensional contiguous tensor of any type."""
+    import torch
+
     return flat.view(torch.uint8).numpy().data

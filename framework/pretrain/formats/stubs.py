@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, MemoryBlob, TextBlob
+from framework.pretrain.formats.dtypes import ElementType
 from framework.pretrain.formats.lazy import LazyTensor, StridedTensor
 
 
@@ -76,7 +75,7 @@ class Storage:
 
     __slots__ = ("blob", "dtype", "foreign", "start")
 
-    def __init__(self, blob: Blob, dtype: torch.dtype, start: int = 0, *, foreign: bool = False) -> None:
+    def __init__(self, blob: Blob, dtype: ElementType, start: int = 0, *, foreign: bool = False) -> None:
         self.blob = blob
         self.dtype = dtype
         self.start = start

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import torch
-
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, LateBlob
 from framework.pretrain.formats.constructors import CONSTRUCTORS, Args
-from framework.pretrain.formats.dtypes import STORAGES
+from framework.pretrain.formats.dtypes import STORAGES, ElementType
 from framework.pretrain.formats.globals import Names
 from framework.pretrain.formats.stubs import Global, Storage, Stub, as_blob, text_items
 from framework.pretrain.formats.tree import Contents, tree_of
@@ -82,7 +80,7 @@ class _Storages:
                 return self._storage(STORAGES[kind.name], key, count, view)
         raise DamagedCheckpointError("the pickle refers to something that is no storage")
 
-    def _storage(self, dtype: torch.dtype, key: str, count: int, view: object) -> Storage:
+    def _storage(self, dtype: ElementType, key: str, count: int, view: object) -> Storage:
         if not 0 <= count < 1 << 60:
             raise DamagedCheckpointError(f"a storage claims {count} elements")
         if key not in self._found:

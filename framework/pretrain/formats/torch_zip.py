@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-import torch
-
 from framework.pretrain.errors import DamagedCheckpointError
 from framework.pretrain.formats.blob import Blob, MemoryBlob
-from framework.pretrain.formats.dtypes import STORAGES
+from framework.pretrain.formats.dtypes import STORAGES, ElementType
 from framework.pretrain.formats.globals import Names
 from framework.pretrain.formats.stubs import Global, Storage, Stub
 from framework.pretrain.formats.tree import Contents, tree_of
@@ -94,7 +92,7 @@ class _Storages:
                 return Stub(kind.name)
         raise DamagedCheckpointError("the pickle refers to something that is no storage")
 
-    def _checked(self, storage: Storage, dtype: torch.dtype, count: int) -> Storage:
+    def _checked(self, storage: Storage, dtype: ElementType, count: int) -> Storage:
         if storage.dtype != dtype or count * dtype.itemsize != storage.blob.size:
             raise DamagedCheckpointError(
                 f"a storage of {count} elements of {dtype} is announced, it has {storage.blob.size} bytes"

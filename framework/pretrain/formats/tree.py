@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-import torch
-
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
+from framework.pretrain.formats.dtypes import ElementType
 from framework.pretrain.formats.lazy import LazyTensor, StridedTensor
 from framework.pretrain.formats.stubs import Global, Inert, Pairs, Stub, tensor_of
 
@@ -89,7 +88,7 @@ class _Walk:
             self._met_torch += isinstance(value, LazyTensor)
             self.tensors.setdefault(tensor.identity, tensor)
             return tensor
-        if isinstance(value, torch.dtype):
+        if isinstance(value, ElementType):
             return str(value)
         return Inert(value.name if isinstance(value, Global) else type(value).__name__.lower())
 

@@ -64,7 +64,9 @@ def _raw(value: object, seen: dict[int, object]) -> object:
         return seen.setdefault(id(value), HeldTensor(torch.from_numpy(value.copy())))
     if isinstance(value, (Mapping, list, tuple)):
         return seen[id(value)] if id(value) in seen else _container(value, seen)
-    scalar = isinstance(value, (str, int, float, bool, torch.dtype)) or value is None
+    if isinstance(value, torch.dtype):
+        return str(value)
+    scalar = isinstance(value, (str, int, float, bool)) or value is None
     return value if scalar else Stub(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
