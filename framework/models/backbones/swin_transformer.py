@@ -264,7 +264,14 @@ class SwinTransformer(BaseBackbone):
         Raises:
             ValueError: A map is smaller than the window, and `pad_small_map` is not set.
         """
-        x = self.embed(x)
+        return self.encode(*self.embed(x))
+
+    def encode(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Return the features of embedded patches (batch, rows * columns, channels), without positions."""
+        if self.absolute_pos_embed is not None:
+            old = self.patch_embed.grid_size
+            x = x + resize_pos_embed(self.absolute_pos_embed, old, grid, 0, self.interpolate_mode)
+        x = self.pos_drop(x).unflatten(1, grid)
         features = []
         for i, layer in enumerate(self.layers):
             x = layer(x)
@@ -276,15 +283,10 @@ class SwinTransformer(BaseBackbone):
             x = merged
         return tuple(features)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the embedded patches (batch, rows, columns, channels) of images."""
+    def embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return the embedded patches (batch, rows * columns, channels) of images, and (rows, columns)."""
         height, width = self.patch_embed.proj.stride
-        x = functional.pad(x, (0, -x.shape[-1] % width, 0, -x.shape[-2] % height))
-        x, grid = self.patch_embed(x)
-        if self.absolute_pos_embed is not None:
-            old = self.patch_embed.grid_size
-            x = x + resize_pos_embed(self.absolute_pos_embed, old, grid, 0, self.interpolate_mode)
-        return self.pos_drop(x).unflatten(1, grid)
+        return self.patch_embed(functional.pad(x, (0, -x.shape[-1] % width, 0, -x.shape[-2] % height)))
 
     def num_blocks(self) -> int:
         """Return the number of blocks."""

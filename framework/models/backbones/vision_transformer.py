@@ -281,7 +281,10 @@ class VisionTransformer(BaseBackbone):
         Raises:
             ValueError: The patches do not cover the images exactly.
         """
-        x, grid = self.patch_embed(x)
+        return self.encode(*self.patch_embed(x))
+
+    def encode(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Return the features of embedded patches (batch, rows * columns, channels), without positions."""
         x = self.norm_pre(self.pos_drop(self._with_prefix_and_positions(x, grid)))
         arguments = self.block_arguments(grid)
         features = []
