@@ -1,4 +1,4 @@
-"""The command lines of `tools/train.py` and `tools/test.py`."""
+"""The command lines of `tools/train.py`, `tools/test.py` and `tools/plot.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from mmengine.config import DictAction
 
 from framework.datasets import DatasetError
+from framework.engine.curves import plot_curves
 from framework.engine.options import EMA_MOMENTUM, Options
 from framework.engine.run import evaluate, summary, train
 from framework.errors import ConfigError
@@ -51,6 +52,16 @@ def test_command(arguments: Sequence[str] | None = None) -> str:
     given = parser.parse_args(arguments)
     options = Options(work_dir=given.work_dir, changes=given.cfg_options, launcher=given.launcher)
     return summary(evaluate(given.config, given.checkpoint, options))
+
+
+def plot_command(arguments: Sequence[str] | None = None) -> str:
+    """Draw curves as the command line says; return what was drawn."""
+    parser = argparse.ArgumentParser(description="Draw what runs logged, over the iterations.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="work dir, or metrics.jsonl")
+    parser.add_argument("-o", "--output", default="curves.png", help="the picture: .png, .svg or .pdf")
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="e.g. 'train loss' 'train lr'")
+    given = parser.parse_args(arguments)
+    return f"{given.output}: {', '.join(plot_curves(given.runs, given.output, given.names))}"
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from framework.engine.console import DETAIL, ProgressBar
+from framework.engine.header import describe_model
+from framework.engine.metrics_file import MetricsFile
 from framework.registry import HOOKS
 
 
 @HOOKS.register_module()
 class LoggerHook(Hook):
-    """Write losses, learning rate, times and metrics to the log and to the visualiser's backends.
+    """Write losses, learning rate, times and metrics to log, `metrics.jsonl` and the visualiser's backends.
 
     On a terminal a progress bar shows the latest losses, the learning rate and the time left, and the lines
     of single iterations go to the log file only; elsewhere these are printed, too.
@@ -38,9 +40,17 @@ class LoggerHook(Hook):
         self.ignore_last = ignore_last
         self.log_metric_by_epoch = log_metric_by_epoch
         self.bars: list[ProgressBar] = []
+        self.file: MetricsFile | None = None
+
+    def before_run(self, runner: Any) -> None:
+        """Open the file of numbers, of the first process only."""
+        self.file = MetricsFile(runner.work_dir) if is_main_process() else None
 
     def before_train(self, runner: Any) -> None:
-        """Open the bar of the whole training."""
+        """Say what is trained, and open the bar of the whole training."""
+        runner.logger.info(describe_model(runner.bare_model))
+        if self.file is not None:
+            self.file.begin(runner.iter, runner.timestamp)
         self.bars.append(ProgressBar(runner.max_iters, runner.iter, "train"))
 
     def after_train_iter(
@@ -54,6 +64,7 @@ class LoggerHook(Hook):
             values, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
             runner.logger.info(line, extra=DETAIL)
             runner.visualizer.add_scalars(values, step=runner.iter + 1)
+            self._write("train", runner.iter + 1, runner.epoch + 1, values)
 
     def after_train(self, runner: Any) -> None:
         """Close the bar."""
@@ -77,6 +88,7 @@ class LoggerHook(Hook):
         training = runner.is_training
         step = (runner.epoch if self.log_metric_by_epoch else runner.iter) if training else 0
         runner.visualizer.add_scalars(values, step=step)
+        self._write("val", runner.iter if training else 0, runner.epoch if training else 0, values)
 
     def before_test_epoch(self, runner: Any) -> None:
         """Open the bar of the test."""
@@ -91,8 +103,10 @@ class LoggerHook(Hook):
     def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Log the metrics and write them to `test.json` in the log folder."""
         self.bars.pop().close()
-        _, line = runner.log_processor.get_log_after_epoch(runner, len(runner.test_dataloader), "test")
+        values, line = runner.log_processor.get_log_after_epoch(runner, len(runner.test_dataloader), "test")
         runner.logger.info(line)
+        training = runner.is_training
+        self._write("test", runner.iter if training else 0, runner.epoch if training else 0, values)
         if is_main_process():
             Path(runner.log_dir, "test.json").write_text(json.dumps(dict(metrics or {})), encoding="utf-8")
 
@@ -101,6 +115,11 @@ class LoggerHook(Hook):
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line, extra=DETAIL)
+
+    def _write(self, mode: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
+        if self.file is not None:
+            numbers = {name: value for name, value in values.items() if name not in ("epoch", "iter")}
+            self.file.write(mode, step, epoch, numbers)
 
     def _position(self, runner: Any) -> str:
         return f"epoch {runner.epoch + 1}/{runner.max_epochs}" if runner.max_epochs > 1 else "train"

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mmengine
-import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
@@ -20,12 +18,12 @@ from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-import framework
 from framework.engine import resume
 from framework.engine.acceleration import compile_model, use_channels_last
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
+from framework.engine.header import describe_run
 from framework.engine.sharded import build_model, is_sharded
 from framework.registry import (
     HOOKS,
@@ -195,14 +193,8 @@ class Runner(_Runner):
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """Log what is needed to repeat the run."""
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-        versions = (
-            f"framework {framework.__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}"
-        )
-        self.logger.info(
-            f"{versions}; {self.world_size} process(es) on {device}, {torch.get_num_threads()} threads, "
-            f"seed {self.seed}; log in {self.log_dir}"
-        )
+        self.logger.info(describe_run(self.cfg, self.seed, self.world_size))
+        self.logger.info(f"Log in {self.log_dir}")
         self.logger.info(
             f"Environment: {dict(env_cfg)}, {self._randomness_cfg}\nConfig:\n{self.cfg.pretty_text}"
         )

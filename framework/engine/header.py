@@ -1,0 +1,91 @@
+"""The first lines of a run: what is needed to know it again and to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+import framework
+
+#: Fields that say where a run happens and not what it does.
+PLACES = ("work_dir", "launcher", "resume")
+
+LIBRARIES = ("torch", "torchvision", "mmengine")
+
+
+def describe_run(cfg: Config, seed: int, processes: int) -> str:
+    """Return three lines: versions; config, its hash, git commit and seed; devices."""
+    versions = ", ".join([f"framework {framework.__version__}", *map(_version, LIBRARIES)])
+    file = cfg.filename or "none"
+    commit = git_commit(Path(file).parent) if cfg.filename else "none"
+    several = f"{processes} processes" if processes > 1 else "1 process"
+    return (
+        f"{versions}, Python {platform.python_version()}\n"
+        f"config {file}, hash {config_hash(cfg)}, git commit {commit}, seed {seed}\n"
+        f"{several} on {_device()}, {torch.get_num_threads()} thread(s)"
+    )
+
+
+def config_hash(cfg: Mapping[str, Any]) -> str:
+    """Return 12 hex digits that are the same for the same config, wherever it runs and whoever resumes it."""
+    plain = cfg.to_dict() if isinstance(cfg, Config) else dict(cfg)
+    what = {name: value for name, value in plain.items() if name not in PLACES}
+    text = json.dumps(what, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def git_commit(folder: Path) -> str:
+    """Return the commit of the repository that `folder` belongs to, or 'none' outside of one.
+
+    '(with changes)' follows if a file that git knows differs from the commit.
+    """
+    commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return "none"
+    return f"{commit} (with changes)" if _git(folder, "diff", "HEAD", "--name-only") else commit
+
+
+def describe_model(model: nn.Module) -> str:
+    """Return one line: how many parameters a model has, and where their values were loaded from."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    total, trainable = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+    sources = "; ".join(_sources(model)) or "nothing, all are initial values"
+    return f"{type(model).__name__}: {total:,} parameters, {trainable:,} trainable; loaded from {sources}"
+
+
+def _sources(model: nn.Module) -> Iterator[str]:
+    for name, module in model.named_modules():
+        report = vars(module).get("pretrain_report")
+        if report is not None:
+            yield f"{report.path} ({report.coverage:.0%} of {name or 'the model'})"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+    except OSError:  # git is not installed
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _version(library: str) -> str:
+    try:
+        return f"{library} {version(library)}"
+    except PackageNotFoundError:
+        return f"{library} of unknown version"
+
+
+def _device() -> str:
+    if not torch.cuda.is_available():
+        return "the CPU"
+    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
