@@ -264,14 +264,11 @@ class SwinTransformer(BaseBackbone):
         Raises:
             ValueError: A map is smaller than the window, and `pad_small_map` is not set.
         """
-        return self.encode(*self.embed(x))
+        return self.encode(*self.embed_patches(x))
 
     def encode(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
         """Return the features of embedded patches (batch, rows * columns, channels), without positions."""
-        if self.absolute_pos_embed is not None:
-            old = self.patch_embed.grid_size
-            x = x + resize_pos_embed(self.absolute_pos_embed, old, grid, 0, self.interpolate_mode)
-        x = self.pos_drop(x).unflatten(1, grid)
+        x = self._with_positions(x, grid)
         features = []
         for i, layer in enumerate(self.layers):
             x = layer(x)
@@ -283,7 +280,17 @@ class SwinTransformer(BaseBackbone):
             x = merged
         return tuple(features)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the embedded patches (batch, rows, columns, channels) of images, with positions."""
+        return self._with_positions(*self.embed_patches(x))
+
+    def _with_positions(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.absolute_pos_embed is not None:
+            old = self.patch_embed.grid_size
+            x = x + resize_pos_embed(self.absolute_pos_embed, old, grid, 0, self.interpolate_mode)
+        return self.pos_drop(x).unflatten(1, grid)
+
+    def embed_patches(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Return the embedded patches (batch, rows * columns, channels) of images, and (rows, columns)."""
         height, width = self.patch_embed.proj.stride
         return self.patch_embed(functional.pad(x, (0, -x.shape[-1] % width, 0, -x.shape[-2] % height)))

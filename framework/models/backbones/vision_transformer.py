@@ -281,7 +281,11 @@ class VisionTransformer(BaseBackbone):
         Raises:
             ValueError: The patches do not cover the images exactly.
         """
-        return self.encode(*self.patch_embed(x))
+        return self.encode(*self.embed_patches(x))
+
+    def embed_patches(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return the embedded patches (batch, rows * columns, channels) of images, and (rows, columns)."""
+        return self.patch_embed(x)
 
     def encode(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
         """Return the features of embedded patches (batch, rows * columns, channels), without positions."""
