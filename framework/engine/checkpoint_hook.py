@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from framework.engine.checkpoint import write_text
+from framework.engine.sharded import suffix_of
 from framework.errors import ConfigError, did_you_mean
 from framework.registry import HOOKS
 
@@ -22,8 +24,9 @@ LESS_IS_BETTER = ("loss", "error", "perplexity")
 class CheckpointHook(Hook):
     """Save the run every so often, keep the newest files and the best one.
 
-    Files are `epoch_N.pth` or `iter_N.pth` and `best_<metric>_epoch_N.pth` in the work dir. An old file is
-    removed when the new one is in place, and `last_checkpoint` always names a whole file.
+    Files are `epoch_N.pth` or `iter_N.pth` and `best_<metric>_epoch_N.pth` in the work dir; of a sharded model
+    they are folders that end in `.dcp`. An old file is removed when the new one is in place, and
+    `last_checkpoint` always names a whole file.
 
     Args:
         interval: Save every this many epochs or iterations; -1: only at the end.
@@ -92,7 +95,7 @@ class CheckpointHook(Hook):
         done = runner.epoch if self.by_epoch else runner.iter
         unit = "epoch" if self.by_epoch else "iter"
         previous = runner.message_hub.get_info("best_ckpt")
-        best = f"best_{name.replace('/', '_')}_{unit}_{done}.pth"
+        best = f"best_{name.replace('/', '_')}_{unit}_{done}{suffix_of(runner.model)}"
         meta = {"epoch": runner.epoch, "iter": runner.iter}
         runner.message_hub.update_info("best_score", score)
         runner.message_hub.update_info("best_ckpt", best)
@@ -101,7 +104,7 @@ class CheckpointHook(Hook):
         if previous not in (None, best):
             self._remove(runner, previous)
         runner.logger.info(f"Best so far: {name} {score:.4f}, saved as {best}")
-        if runner.message_hub.get_info("last_ckpt") == self._name(done):
+        if runner.message_hub.get_info("last_ckpt") == self._name(runner, done):
             self._save(runner, done, meta)  # once more, so that a resumed run knows the best
 
     def _metric(self, metrics: Mapping[str, float]) -> str:
@@ -117,13 +120,13 @@ class CheckpointHook(Hook):
             return False
         return best is None or (score < best if less else score > best)
 
-    def _name(self, step: int) -> str:
-        return f"{'epoch' if self.by_epoch else 'iter'}_{step}.pth"
+    def _name(self, runner: Any, step: int) -> str:
+        return f"{'epoch' if self.by_epoch else 'iter'}_{step}{suffix_of(runner.model)}"
 
     def _save(self, runner: Any, step: int, meta: dict[str, int]) -> None:
         """Write the checkpoint, point `last_checkpoint` at it, then remove what need not be kept."""
         hub = runner.message_hub
-        name = self._name(step)
+        name = self._name(runner, step)
         kept = [old for old in hub.get_info("kept_ckpts", []) if old != name] + [name]
         superfluous: Sequence[str] = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else ()
         hub.update_info("kept_ckpts", kept[len(superfluous) :])
@@ -137,4 +140,5 @@ class CheckpointHook(Hook):
 
     def _remove(self, runner: Any, name: str) -> None:
         if is_main_process():
-            Path(runner.work_dir, name).unlink(missing_ok=True)
+            path = Path(runner.work_dir, name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -13,6 +13,9 @@ from mmengine.dist import all_gather_object, is_main_process
 import framework
 from framework.engine import checkpoint as checkpoints
 from framework.engine.console import package_log_to
+from framework.engine.shard_checkpoint import load_shards, load_whole, save_shards
+from framework.engine.sharded import is_sharded, state_file
+from framework.pretrain.errors import CheckpointError
 
 
 def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
@@ -47,7 +50,10 @@ def load_weights(runner: Any, pretrain: Any) -> None:
     from framework.pretrain import load_pretrained
 
     with package_log_to(runner.logger):
-        load_pretrained(runner.bare_model, pretrain, where="load_from")
+        if is_sharded(runner.model):
+            load_whole(runner.model, runner.cfg.model, pretrain, "load_from")
+        else:
+            load_pretrained(runner.bare_model, pretrain, where="load_from")
     runner.call_hook("after_load_checkpoint", checkpoint={"state_dict": runner.bare_model.state_dict()})
 
 
@@ -63,14 +69,21 @@ def restore(runner: Any, filename: str, *, optimizer: bool, schedulers: bool) ->
     Raises:
         PretrainError: The file is missing, damaged, or no training checkpoint of this project.
     """
-    state = checkpoints.read_checkpoint(filename)
+    state = checkpoints.read_checkpoint(state_file(filename))
     runner.call_hook("after_load_checkpoint", checkpoint=state)
-    runner.bare_model.load_state_dict(state["state_dict"])
+    folder = Path(filename) if Path(filename).is_dir() else None
+    if folder is None:
+        _check_not_sharded(runner, filename)
+        runner.bare_model.load_state_dict(state["state_dict"])
     runner.train_loop._epoch = state["meta"]["epoch"]
     runner.train_loop._iter = state["meta"]["iter"]
     checkpoints.restore_message_hub(runner.message_hub, state["message_hub"])
     if optimizer and "optimizer" in state:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if folder is not None:
+        own = runner.optim_wrapper.optimizer if optimizer and "optimizer" in state else None
+        state["optimizer"] = load_shards(folder, state, runner.bare_model, own)
+    if optimizer and state.get("optimizer"):
         runner.optim_wrapper.load_state_dict(state["optimizer"])
     if schedulers and runner.param_schedulers:
         for scheduler, saved in zip(_schedulers(runner), state.get("param_schedulers", ()), strict=False):
@@ -95,11 +108,12 @@ def save(
         meta: `epoch` and `iter`: how many are done.
     """
     random_states = all_gather_object(checkpoints.random_state())
-    if not is_main_process():
+    sharded = is_sharded(runner.model)
+    if not (sharded or is_main_process()):
         return
     state: dict[str, Any] = {
         "meta": _meta(runner) | dict(meta or {"epoch": runner.epoch, "iter": runner.iter}),
-        "state_dict": runner.bare_model.state_dict(),
+        "state_dict": {} if sharded else runner.bare_model.state_dict(),
         "message_hub": checkpoints.message_hub_state(runner.message_hub),
         "random": random_states,
     }
@@ -108,7 +122,18 @@ def save(
     if schedulers and runner.param_schedulers:
         state["param_schedulers"] = [scheduler.state_dict() for scheduler in _schedulers(runner)]
     runner.call_hook("before_save_checkpoint", checkpoint=state)
-    checkpoints.save_checkpoint(state, path)
+    if sharded:
+        save_shards(state, runner.model, runner.optim_wrapper.optimizer if optimizer else None, path)
+    else:
+        checkpoints.save_checkpoint(state, path)
+
+
+def _check_not_sharded(runner: Any, filename: str) -> None:
+    if is_sharded(runner.model):
+        raise CheckpointError(
+            f"{filename} was saved by a run without FullyShard, and this run has it. "
+            f"To start from its weights, use load_from={filename} and resume=False"
+        )
 
 
 def _schedulers(runner: Any) -> Sequence[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ from framework.registry import MODELS
 
 #: Name of the wrapper in a config.
 NAME = "FullyShard"
+
+#: The file in the folder of a sharded checkpoint that holds all but the tensors of model and optimiser.
+REST = "run.pth"
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -108,6 +113,17 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
+def suffix_of(model: nn.Module) -> str:
+    """Return the ending of the names of a model's checkpoints: of a file, or of a sharded model's folder."""
+    return ".dcp" if is_sharded(model) else ".pth"
+
+
+def state_file(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return the file of a training checkpoint that holds all but tensors: of a sharded one `run.pth`."""
+    path = Path(checkpoint).expanduser()
+    return path / REST if path.is_dir() else path
+
+
 def spread_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Give a sharded model the values that the first process has. Every process must call this.
 
@@ -121,7 +137,7 @@ def spread_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     set_model_state_dict(model, saved, options=options)
     for name, buffer in model.named_buffers():
         if name not in state:
-            if values:
+            if name in values:
                 buffer.copy_(values[name])
             torch.distributed.broadcast(buffer, 0)
 

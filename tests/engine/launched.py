@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
+from torch.distributed.tensor import DTensor
 
 from framework.engine import Runner, load_config
 
@@ -28,16 +29,24 @@ def run(config: str, out: Path, name: str, **changes: object) -> dict[str, objec
     runner.register_hook(losses)
     runner.train()
     metrics = runner.test()
-    local = [tuple(getattr(p, "to_local", lambda p=p: p)().shape) for p in runner.model.parameters()]
     runner.close()
+    local = {name: list(_local(p).shape) for name, p in runner.model.named_parameters()}
     return {"losses": losses.values, "metrics": metrics, "local": local}
 
 
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
 def main(config: str, out: Path) -> None:
-    sharded = {"type": "FullyShard"}
+    sharded = {"model_wrapper_cfg": {"type": "FullyShard"}}
     results = {
         "ddp": run(config, out, "ddp"),
-        "sharded": run(config, out, "sharded", model_wrapper_cfg=sharded),
+        "sharded": run(config, out, "sharded", **sharded),
+        "resumed": run(
+            config, out, "resumed", resume=True, load_from=str(out / "sharded" / "epoch_1.dcp"), **sharded
+        ),
+        "loaded": run(config, out, "loaded", load_from=str(out / "sharded" / "epoch_2.dcp"), **sharded),
     }
     (out / f"{os.environ['RANK']}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()

@@ -1,0 +1,192 @@
+"""Checkpoints of sharded models: a folder of torch.distributed.checkpoint, and one file with the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
+
+from framework.config import without_pretrain
+from framework.engine.checkpoint import save_checkpoint
+from framework.engine.sharded import REST, spread_values
+from framework.errors import ConfigError
+from framework.pretrain import load_pretrained
+from framework.pretrain.checkpoint import LazyTensor, open_checkpoint
+from framework.pretrain.errors import CheckpointError
+from framework.registry import MODELS
+
+Nested = Mapping[str, Mapping[str, Any]]
+
+
+def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, folder: Path) -> None:
+    """Write a checkpoint, each process its part. Every process must call this.
+
+    The folder appears under its name when it is complete.
+
+    Args:
+        state: What a training checkpoint holds; of `state_dict` and `optimizer` not the tensors.
+        model: The sharded model.
+        optimizer: Its optimiser. Saved if `state` has an `optimizer`.
+        folder: The folder to write.
+    """
+    rest = {**state, "state_dict": {}}
+    tensors: dict[str, Any] = {"state_dict": model.state_dict()}
+    if "optimizer" in state:
+        whole: Any = get_optimizer_state_dict(model, optimizer)
+        tensors["optimizer"] = _only(whole["state"], tensors=True)
+        wrapper = {name: value for name, value in state["optimizer"].items() if name not in whole}
+        plain = {"param_groups": whole["param_groups"], "values": _only(whole["state"], tensors=False)}
+        rest["optimizer"] = {**wrapper, **plain}
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        if is_main_process():
+            shutil.rmtree(temporary, ignore_errors=True)
+        barrier()
+        dcp.save(tensors, checkpoint_id=temporary)
+        if is_main_process():
+            save_checkpoint(rest, temporary / REST)
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+    finally:
+        if is_main_process():
+            shutil.rmtree(temporary, ignore_errors=True)
+    barrier()
+
+
+def load_shards(folder: Path, state: Mapping[str, Any], model: nn.Module, optimizer: Any) -> dict[str, Any]:
+    """Fill model and optimiser from a folder of `save_shards`, whatever the number of processes was or is.
+
+    Args:
+        folder: The folder.
+        state: What its file `run.pth` holds.
+        model: The model, sharded or not.
+        optimizer: Its optimiser, or None.
+
+    Returns:
+        The state of the optimiser, and what `state` has of its wrapper's: what the wrapper loads.
+
+    Raises:
+        CheckpointError: The folder does not fit the model or the optimiser.
+    """
+    tree: Any = open_checkpoint(folder).tree
+    _fill(model.state_dict(), tree.get("state_dict", {}), f"{folder}: state_dict")
+    if optimizer is None or "optimizer" not in state:
+        return {}
+    saved = dict(state["optimizer"])
+    whole: Any = get_optimizer_state_dict(model, optimizer)
+    values = saved.pop("values")
+    _check_names(whole["state"], {**tree.get("optimizer", {}), **values}, f"{folder}: optimizer")
+    for name, entries in _only(whole["state"], tensors=True).items():
+        _fill(entries, tree["optimizer"][name], f"{folder}: optimizer.{name}")
+    whole["state"] = {name: {**own, **values.get(name, {})} for name, own in whole["state"].items()}
+    set_optimizer_state_dict(model, optimizer, {**whole, "param_groups": saved.pop("param_groups")})
+    return {**saved, **optimizer.state_dict()}
+
+
+def load_whole(model: nn.Module, cfg: Mapping[str, Any], pretrain: Any, where: str) -> None:
+    """Load weights into a sharded model: the first process reads them. Every process must call this.
+
+    Args:
+        model: The sharded model.
+        cfg: The config that it was built from.
+        pretrain: Whatever a `pretrain` field may hold.
+        where: The place of that field in the config.
+
+    Raises:
+        PretrainError: In the first process: see `load_pretrained`.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    values: Mapping[str, Tensor] = get_model_state_dict(model, options=options)
+    if is_main_process():
+        whole = MODELS.build(without_pretrain(cfg))
+        whole.load_state_dict(values)
+        model.pretrain_report = load_pretrained(whole, pretrain, where=where)  # type: ignore[assignment]
+        values = whole.state_dict()
+    spread_values(model, values)
+
+
+def export_weights(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
+    """Write the weights of a training checkpoint, a folder or a file, as one file.
+
+    Args:
+        source: The checkpoint.
+        out: The file to write: `.pth` or `.safetensors`.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        ConfigError: Another ending.
+        PretrainError: The checkpoint cannot be read, or has no `state_dict`.
+    """
+    target = Path(out)
+    if target.suffix not in (".pth", ".safetensors"):
+        raise ConfigError(f"{target}: the ending says the format, and is one of .pth, .safetensors")
+    entries: Any = open_checkpoint(source).tree.get("state_dict")
+    if not isinstance(entries, Mapping):
+        raise CheckpointError(f"{source} is no training checkpoint: it has no state_dict")
+    tensors = {name: entry.read() for name, entry in entries.items() if isinstance(entry, LazyTensor)}
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.suffix == ".safetensors":
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            torch.save(tensors, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(tensors)
+
+
+def _only(state: Nested, *, tensors: bool) -> dict[str, dict[str, Any]]:
+    return {
+        name: {key: value for key, value in entries.items() if isinstance(value, Tensor) is tensors}
+        for name, entries in state.items()
+    }
+
+
+def _fill(targets: Mapping[str, Any], sources: Mapping[str, Any], where: str) -> None:
+    _check_names(targets, sources, where)
+    with torch.no_grad():
+        for name, target in targets.items():
+            source = sources[name]
+            if not isinstance(source, LazyTensor) or tuple(target.shape) != tuple(source.shape):
+                found = getattr(source, "shape", type(source).__name__)
+                raise CheckpointError(f"{where}.{name} is {found}, the run has {tuple(target.shape)}")
+            _put(target, source.read())
+
+
+def _put(target: Tensor, values: Tensor) -> None:
+    """Write the part of `values` that this process holds."""
+    if isinstance(target, DTensor):
+        mesh, placement = target.device_mesh, target.placements[0]
+        if placement.is_shard():
+            parts = values.chunk(mesh.size(), placement.dim)
+            rank = mesh.get_local_rank()
+            values = parts[rank] if rank < len(parts) else values.narrow(placement.dim, 0, 0)
+        target = target.to_local()
+    target.copy_(values)
+
+
+def _check_names(targets: Mapping[str, Any], sources: Mapping[str, Any], where: str) -> None:
+    missing, foreign = sorted(targets.keys() - sources.keys()), sorted(sources.keys() - targets.keys())
+    if missing or foreign:
+        raise CheckpointError(
+            f"{where} is of another run: it lacks {', '.join(missing[:3]) or 'nothing'}, "
+            f"and has {', '.join(foreign[:3]) or 'nothing'} besides"
+        )
