@@ -217,6 +217,7 @@ def _take_pretrain(target: Any, arguments: dict[str, Any], path: str) -> Any:
     return {
         "path": pretrained[0]["checkpoint"],
         "sub_level": (pretrained[0].get("prefix") or "").rstrip(".") or None,
+        "url_mapping": pretrained[0].get("url_mapping"),
     }
 
 

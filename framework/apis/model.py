@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from framework.config import load_config, without_pretrain
+from framework.config import is_pretrained_init, load_config, without_pretrain
 from framework.errors import ConfigError
 from framework.registry import MODELS
 
@@ -75,7 +75,7 @@ def _mapped(part: Any, url_mapping: tuple[str, str]) -> Any:
         if field is not None:
             fields = field if isinstance(field, Mapping) else {"path": field}
             mapped["pretrain"] = {**fields, "url_mapping": url_mapping}
-        return mapped
+        return {**mapped, "url_mapping": url_mapping} if is_pretrained_init(part) else mapped
     if isinstance(part, (list, tuple)):
         return type(part)(_mapped(item, url_mapping) for item in part)
     return part

@@ -251,9 +251,18 @@ class _Protected(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if _writes_first(func) and isinstance(args[0], Tensor) and _storage(args[0]) in self._storages:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        if not _writes_first(func):
+            return func(*args, **(kwargs or {}))
+        if isinstance(args[0], Tensor):
+            return args[0] if self._has(args[0]) else func(*args, **(kwargs or {}))
+        kept = [(tensor, tensor.clone()) for tensor in args[0] if self._has(tensor)]  # torch._foreach_...
+        func(*args, **(kwargs or {}))
+        for tensor, values in kept:
+            tensor.copy_(values)
+        return None
+
+    def _has(self, tensor: Tensor) -> bool:
+        return _storage(tensor) in self._storages
 
 
 @contextmanager

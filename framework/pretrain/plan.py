@@ -175,7 +175,7 @@ def check_plan(
 def _check_dialect(dialect: str | None) -> None:
     known = sorted({ALIGN, *(column for table in TABLES for column in table.columns)})
     if dialect is not None and dialect not in known:
-        hint = did_you_mean(dialect, known)
+        hint = did_you_mean(dialect, known) or "."
         raise SpecError(f"dialect: there is no '{dialect}'{hint} Known: {', '.join(known)}")
 
 

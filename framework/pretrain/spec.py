@@ -75,7 +75,7 @@ def parse_spec(pretrain: Any, where: str = "pretrain") -> PretrainSpec:
     for name in pretrain:
         if name not in FIELDS:
             hint = did_you_mean(str(name), FIELDS)
-            raise SpecError(f"{where}.{name}{hint or ' is not a field'} Accepted: {', '.join(FIELDS)}")
+            raise SpecError(f"{where}.{name}{hint or ' is not a field.'} Accepted: {', '.join(FIELDS)}")
     if "path" not in pretrain:
         raise SpecError(
             f"{where}: the dict has no `path`. Add path='file or URI'; got {dict(pretrain)!r:.80}"
@@ -86,6 +86,8 @@ def parse_spec(pretrain: Any, where: str = "pretrain") -> PretrainSpec:
 def _path(value: Any, where: str) -> str:
     if isinstance(value, (str, os.PathLike)) and str(value).strip():
         return os.fspath(value)
+    if value == "":
+        raise SpecError(f"{where} is empty: it has to name the weights. pretrain=None is for none")
     raise SpecError(f"{where}: expected a path or URI, got {value!r:.80}")
 
 

@@ -118,7 +118,8 @@ def test_protected_tensors_keep_their_values_through_views_too() -> None:
         nn.init.zeros_(layer.weight)
         layer.weight[0].fill_(4)
         layer.weight.copy_(other.weight)
-        nn.init.zeros_(other.weight)
+        torch._foreach_zero_([layer.weight, other.weight])
+        torch._foreach_mul_([layer.weight], 2.0)
     assert torch.equal(layer.weight, before) and other.weight.sum() == 0
 
 

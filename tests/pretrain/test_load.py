@@ -152,10 +152,12 @@ def test_pretrained_is_true_false_or_a_path(mae) -> None:
     assert named["backbone"]["pretrain"] == str(path)
 
 
-def test_a_mirror_stands_in_for_an_address(mae) -> None:
+@pytest.mark.parametrize("words", ["pretrain", "init_cfg"])
+def test_a_mirror_stands_in_for_an_address(mae, words) -> None:
     encoder, path = mae
     named = vit_classifier()
-    named["backbone"]["pretrain"] = "https://nowhere.invalid/models/mae.pth"
+    address = "https://nowhere.invalid/models/mae.pth"
+    named["backbone"][words] = address if words == "pretrain" else dict(type="Pretrained", checkpoint=address)
     model = get_model(named, url_mapping=(r"https://nowhere\.invalid/models", str(path.parent)))
     assert torch.equal(model.backbone.cls_token, encoder.cls_token)
 

@@ -11,7 +11,8 @@ from framework.pretrain.errors import SpecError
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)(?:://|::.*://)|(hf[-_]hub):", re.IGNORECASE)
 _LONGEST_NAME = 120
 _SECRET = re.compile(
-    r"(?P<name>[^?&=]*(?:token|sig|key|secret|credential|password)[^?&=]*)=[^&]*", re.IGNORECASE
+    r"(?P<name>[^?&=]*(?:token|sig|key|secret|credential|password|auth|jwt|access|code)[^?&=]*)=[^&]*",
+    re.IGNORECASE,
 )
 
 
