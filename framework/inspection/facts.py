@@ -10,17 +10,19 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from framework.inspection.architecture import Architecture, recognise
 from framework.inspection.metadata import metadata_of, producer_of, wrappers_in
-from framework.pretrain.checkpoint import Checkpoint, open_checkpoint
+from framework.pretrain.checkpoint import Checkpoint, open_checkpoint, open_distant
 from framework.pretrain.inventory import Inventory, take_inventory
-from framework.pretrain.source import fetch
-from framework.pretrain.sources.address import shown
+from framework.pretrain.source import fetch, located
+from framework.pretrain.sources.address import basename, scheme_of, shown
 from framework.pretrain.sources.digest import sha256_of
+from framework.pretrain.sources.ranges import open_remote
 from framework.pretrain.spec import PretrainSpec, parse_spec
 
 
@@ -87,6 +89,7 @@ class FileFacts:
         sha256: The hash of the file; None for a folder, where only parts were read, or if not asked for.
         metadata: What else the file says, harmless values alone: names, numbers, short texts and lists.
         replaced: Names of classes and functions of which the file holds objects. They were not made.
+        remark: How the file was had, where that deserves a word.
     """
 
     path: str
@@ -107,6 +110,7 @@ class FileFacts:
     sha256: str | None
     metadata: Mapping[str, Any]
     replaced: tuple[str, ...]
+    remark: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as plain values, for JSON."""
@@ -130,16 +134,43 @@ def inspect_file(pretrain: str | os.PathLike[str] | Mapping[str, Any], *, sha256
         PretrainError: The file cannot be had or read.
     """
     spec = parse_spec(pretrain)
+    facts = _inspect_parts(spec) if spec.sha256 is None else None
+    if facts is not None:
+        return facts
     path = fetch(spec.path, sha256=spec.sha256, url_mapping=spec.url_mapping)
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(sha256_of, path) if sha256 and path.is_file() else None
         checkpoint = open_checkpoint(path, trust_pickle=spec.trust_pickle)
         facts = facts_of(checkpoint, spec)
-        return dataclasses.replace(facts, sha256=digest.result() if digest else None)
+        return dataclasses.replace(facts, sha256=digest.result() if digest else None, remark=_remark(spec))
 
 
-def facts_of(checkpoint: Checkpoint, spec: PretrainSpec) -> FileFacts:
+def _inspect_parts(spec: PretrainSpec) -> FileFacts | None:
+    """Look at the parts of a remote file that tell names and shapes; None where the whole is needed."""
+    remote = open_remote(located(spec.path, spec.url_mapping))
+    if remote is None:
+        return None
+    with closing(remote):
+        checkpoint = open_distant(remote, basename(spec.path))
+        if checkpoint is None:
+            return None
+        facts = facts_of(checkpoint, spec, remote.size)
+        return dataclasses.replace(facts, file=None, bytes_read=remote.bytes_read)
+
+
+def _remark(spec: PretrainSpec) -> str:
+    if scheme_of(spec.path) in (None, "file", "local"):
+        return ""
+    return "downloaded as a whole: its parts cannot be had alone, or would not do"
+
+
+def facts_of(checkpoint: Checkpoint, spec: PretrainSpec, size: int | None = None) -> FileFacts:
     """Tell what an open checkpoint holds; its hash is left open.
+
+    Args:
+        checkpoint: The file.
+        spec: How it was asked for.
+        size: Its bytes, where it is no local file.
 
     Raises:
         CheckpointError: There is no tensor in it.
@@ -154,14 +185,14 @@ def facts_of(checkpoint: Checkpoint, spec: PretrainSpec) -> FileFacts:
     return FileFacts(
         path=shown(spec.path),
         file=checkpoint.path,
-        size=_size(checkpoint.path),
+        size=_size(checkpoint.path) if size is None else size,
         bytes_read=None,
         format=checkpoint.format,
         producer=producer_of(checkpoint, file, architecture),
         wrappers=wrappers_in(one.key for one in tensors),
         entries=_groups(tensors, _container),
         entry=entry,
-        parts=_groups(inside, _part),
+        parts=_parts(inside),
         architecture=architecture,
         tensors=tuple(tensors),
         elements=sum(one.elements for one in distinct),
@@ -170,6 +201,7 @@ def facts_of(checkpoint: Checkpoint, spec: PretrainSpec) -> FileFacts:
         sha256=None,
         metadata=metadata_of(checkpoint),
         replaced=checkpoint.replaced,
+        remark="",
     )
 
 
@@ -204,10 +236,20 @@ def _container(one: TensorFacts) -> str:
     return ".".join(segments[:at])
 
 
-def _part(one: TensorFacts) -> str:
-    """Return the first segment of a key within its entry."""
+def _parts(tensors: Sequence[TensorFacts]) -> tuple[GroupFacts, ...]:
+    """Group the tensors of an entry by the first segment in which their keys differ."""
+    inner = {one.key: _within_entry(one).split(".") for one in tensors}
+    common = 0
+    while len({tuple(segments[: common + 1]) for segments in inner.values()}) == 1 and all(
+        len(segments) > common + 1 for segments in inner.values()
+    ):
+        common += 1
+    return _groups(tensors, lambda one: ".".join(inner[one.key][: common + 1]))
+
+
+def _within_entry(one: TensorFacts) -> str:
     inner = one.key[len(one.entry) + 1 :] if one.entry else one.key
-    return inner.replace("/", ".").split(".", 1)[0]
+    return inner.replace("/", ".")
 
 
 def _groups(tensors: Sequence[TensorFacts], name_of: Any) -> tuple[GroupFacts, ...]:

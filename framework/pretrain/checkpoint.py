@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from framework.pretrain.errors import CheckpointError, UnsafeCheckpointError
-from framework.pretrain.formats.blob import FileBlob
+from framework.pretrain.formats.blob import Blob, FileBlob
 from framework.pretrain.formats.dcp import METADATA, read_distributed
 from framework.pretrain.formats.file import File, naming
 from framework.pretrain.formats.folder import find_checkpoint, read_shards
@@ -67,6 +67,27 @@ def open_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
     return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced))
 
 
+def open_distant(file: Blob, name: str) -> Checkpoint | None:
+    """Read names and shapes of a file that stays elsewhere, from as few parts of it as will do.
+
+    Args:
+        file: All of it.
+        name: What to call it in messages.
+
+    Returns:
+        Names and shapes; None for formats of which nearly all must be looked at.
+
+    Raises:
+        CheckpointError: As `open_checkpoint`.
+    """
+    with naming(Path(name)):
+        kind = sniff(file)
+        if kind not in ("zip", "safetensors"):
+            return None
+        contents = _READERS[kind](file)
+    return Checkpoint(Path(name), contents.format, contents.tree, tuple(contents.replaced))
+
+
 def _read_folder(path: Path, *, trust: bool) -> Contents:
     with naming(path):
         if os.path.isfile(path / METADATA):
@@ -99,7 +120,7 @@ def _read_single(path: Path, *, trust: bool) -> Contents:
             return read_trusted(path, kind)
 
 
-def _read_zip_file(file: FileBlob) -> Contents:
+def _read_zip_file(file: Blob) -> Contents:
     records = read_zip(file)
     if archive_folder(records) is not None:
         return read_torch_zip(records)
@@ -111,7 +132,7 @@ def _read_zip_file(file: FileBlob) -> Contents:
     )
 
 
-_READERS: Mapping[str, Callable[[FileBlob], Contents]] = {
+_READERS: Mapping[str, Callable[[Blob], Contents]] = {
     "zip": _read_zip_file,
     "torch legacy": read_torch_legacy,
     "pickle": read_pickle,

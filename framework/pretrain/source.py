@@ -66,7 +66,7 @@ def fetch(
         SourceError: it cannot be had for another reason, such as a missing package or a full disk.
     """
     promise = digest.parse_sha256(sha256)
-    text = _located(uri, url_mapping)
+    text = located(uri, url_mapping)
     scheme = None if isinstance(uri, os.PathLike) else address.scheme_of(text)
     if scheme in _REFUSED:
         raise SpecError(f"{text}: {scheme}:// is not known here; {_REFUSED[scheme]}")
@@ -75,8 +75,12 @@ def fetch(
     return path
 
 
-def _located(uri: str | os.PathLike[str], url_mapping: tuple[str, str] | None) -> str:
-    """Return the address to fetch from: the mirror's, or the one that a zoo's name stands for."""
+def located(uri: str | os.PathLike[str], url_mapping: tuple[str, str] | None) -> str:
+    """Return the address to fetch from: the mirror's, or the one that a zoo's name stands for.
+
+    Raises:
+        SpecError: `uri` is no address, or the mapping makes no sense.
+    """
     if isinstance(uri, os.PathLike):
         return os.fsdecode(uri)
     if not isinstance(uri, str) or not uri.strip():

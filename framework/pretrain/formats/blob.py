@@ -27,6 +27,11 @@ class Blob(ABC):
         return True
 
     @property
+    def distant(self) -> bool:
+        """Whether each look at another part takes long, so that only what is needed should be looked at."""
+        return False
+
+    @property
     def place(self) -> tuple[File, int] | None:
         """The file, and the offset in it, where these bytes are as such; None if they are nowhere."""
         return None

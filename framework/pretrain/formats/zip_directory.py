@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from framework.pretrain.errors import DamagedCheckpointError
-from framework.pretrain.formats.blob import Blob
+from framework.pretrain.formats.blob import Blob, PartBlob
 from framework.pretrain.formats.deflated import DeflatedBlob
 
 _END = struct.Struct("<4s4H2LH")
@@ -52,6 +53,8 @@ def read_zip(archive: Blob) -> dict[str, Blob]:
         DamagedCheckpointError: It is truncated, members overlap or share a name, or the directory is false.
     """
     members = _read_directory(archive)
+    if archive.distant:
+        return {member.name: _DistantMember(archive, member) for member in members}
     headers = archive.read_each([member.start for member in members], _LOCAL.size)
     return {m.name: _open_member(archive, m, header) for m, header in zip(members, headers, strict=True)}
 
@@ -77,6 +80,34 @@ def _open_member(archive: Blob, member: Member, header: bytes) -> Blob:
         raise DamagedCheckpointError(f"the zip archive contradicts itself about member {member.name!r}")
     data = archive.part(start, member.packed)
     return data if method == _STORED else DeflatedBlob(data, member.size, member.crc)
+
+
+class _DistantMember(Blob):
+    """A member of an archive far away, whose own header is read when the member is."""
+
+    def __init__(self, archive: Blob, member: Member) -> None:
+        self.size = member.size
+        self._archive = archive
+        self._member = member
+
+    @property
+    def key(self) -> Hashable:
+        return (self._archive.key, self._member.start)
+
+    @property
+    def splits(self) -> bool:
+        return self._member.method == _STORED
+
+    @cached_property
+    def _data(self) -> Blob:
+        header = self._archive.read(self._member.start, _LOCAL.size)
+        return _open_member(self._archive, self._member, header)
+
+    def read_into(self, view: memoryview, start: int) -> None:
+        self._data.read_into(view, start)
+
+    def _part(self, start: int, size: int) -> Blob:
+        return PartBlob(self, start, size)
 
 
 def _find_directory(archive: Blob) -> tuple[int, int, int]:

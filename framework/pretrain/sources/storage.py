@@ -122,7 +122,7 @@ class _Remote:
     @contextlib.contextmanager
     def open(self, start: int, validator: str) -> Iterator[Stream]:
         """Open the file at a position, or at its start where the bytes before it are of another version."""
-        with _as_our_errors(self.where):
+        with as_our_errors(self.where):
             file = self.filesystem.open(self.path, "rb", block_size=_CHUNK)
         with file:
             begin = start if validator == self.version and file.seekable() else 0
@@ -132,8 +132,8 @@ class _Remote:
 
 
 def _fetch_current(uri: str, promise: str | None) -> Path:
-    with _as_our_errors(address.shown(uri)):
-        filesystem, path = _driver(uri)
+    with as_our_errors(address.shown(uri)):
+        filesystem, path = driver(uri)
         filesystem.invalidate_cache()
     remote = _look(filesystem, path, address.shown(uri))
     folder = cache.folder_for(uri)
@@ -152,7 +152,8 @@ def _fetch_current(uri: str, promise: str | None) -> Path:
     return local
 
 
-def _driver(uri: str) -> tuple[Any, str]:
+def driver(uri: str) -> tuple[Any, str]:
+    """Return fsspec's driver for an address, and the path in it."""
     scheme = address.scheme_of(uri)
     try:
         filesystem, path = url_to_fs(uri)
@@ -166,12 +167,12 @@ def _driver(uri: str) -> tuple[Any, str]:
 
 
 def _look(filesystem: Any, path: str, where: str) -> _Remote:
-    with _as_our_errors(where):
+    with as_our_errors(where):
         return _Remote(filesystem, path, where, filesystem.info(path))
 
 
 def _names(folder: _Remote) -> list[str]:
-    with _as_our_errors(folder.where):
+    with as_our_errors(folder.where):
         entries = folder.filesystem.ls(folder.path, detail=True)
     names = [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
     return [name for name in names if weights.is_plain(name)]
@@ -202,7 +203,7 @@ def _cached(uri: str, promise: str | None, error: OfflineError | None) -> Path:
 def _chunks(file: Any, where: str) -> Iterator[bytes]:
     while True:
         try:
-            with _as_our_errors(where):
+            with as_our_errors(where):
                 chunk = file.read(_CHUNK)
         except (OfflineError, DownloadError) as error:
             raise TransientError(str(error)) from error
@@ -212,7 +213,8 @@ def _chunks(file: Any, where: str) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _as_our_errors(where: str) -> Iterator[None]:
+def as_our_errors(where: str) -> Iterator[None]:
+    """Raise our errors in place of the driver's."""
     meanings = _known_meanings()
     try:
         yield

@@ -50,19 +50,20 @@ def _open(url: str, start: int, validator: str) -> Iterator[Stream]:
     """Open a URL at a position, or at its start if the rest is of another version or not to be had alone."""
     what = address.shown(url)
     with requests.Session() as session:
-        response = _get(session, url, {"Range": f"bytes={start}-", "If-Range": validator} if start else {})
+        response = get(session, url, {"Range": f"bytes={start}-", "If-Range": validator} if start else {})
         if start and not _goes_on(response, start, validator):
             response.close()
-            response = _get(session, url, {})
+            response = get(session, url, {})
         with response:
-            _check_status(response, what)
+            check_status(response, what)
             begin = start if response.status_code == 206 else 0
             yield Stream(begin, _total(response, begin), _validator(response), _chunks(response, what))
 
 
-def _get(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
+def get(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
+    """Ask for a URL; the body is not read yet."""
     own = {"Accept-Encoding": "identity", "User-Agent": "framework"}
-    with _as_our_errors(address.shown(url)):
+    with as_our_errors(address.shown(url)):
         return session.get(url, headers=own | headers, stream=True, timeout=TIMEOUT)
 
 
@@ -74,7 +75,8 @@ def _goes_on(response: requests.Response, start: int, validator: str) -> bool:
     return response.status_code != 416
 
 
-def _check_status(response: requests.Response, what: str) -> None:
+def check_status(response: requests.Response, what: str) -> None:
+    """Raise the error that a status means; 200 and 206 mean none."""
     status = response.status_code
     if status in (200, 206):
         return
@@ -110,12 +112,13 @@ def _total(response: requests.Response, begin: int) -> int | None:
 
 
 def _chunks(response: requests.Response, what: str) -> Iterator[bytes]:
-    with _as_our_errors(what):
+    with as_our_errors(what):
         yield from response.iter_content(_CHUNK)
 
 
 @contextmanager
-def _as_our_errors(what: str) -> Iterator[None]:
+def as_our_errors(what: str) -> Iterator[None]:
+    """Raise our errors in place of requests'."""
     try:
         yield
     except requests.exceptions.SSLError as error:
