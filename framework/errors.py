@@ -10,6 +10,14 @@ class ConfigError(ValueError):
     """A config names something that does not exist, or leaves out something that is needed."""
 
 
+class SaveError(OSError):
+    """A checkpoint or a log cannot be written."""
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on, and what to do about it."""
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     """Return up to `count` of `choices` that look most like `name`, the nearest first, case ignored."""
     by_lower = {choice.lower(): choice for choice in choices}

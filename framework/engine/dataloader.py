@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, default_collate
 
-from framework.engine.seed_hook import epoch_seed
+from framework.engine.data_order import DataOrder, SeededDataset, epoch_seed, seed_generators
 from framework.errors import ConfigError
 from framework.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
@@ -24,7 +22,8 @@ def build_dataloader(
     Args:
         config: Arguments of `torch.utils.data.DataLoader`, where `dataset`, `sampler` and `batch_sampler` are
             dicts with `type`. Without `sampler` the data comes in order; without `collate_fn` the items are
-            stacked to tensors. Workers persist between epochs unless `persistent_workers` says otherwise.
+            stacked to tensors. Workers persist between epochs unless `persistent_workers` says otherwise;
+            what they draw depends on the epoch and on an item's place in it alone.
         seed: Seed of the sampler and of the workers.
         diff_rank_seed: Whether every process draws its own seed of the sampler.
 
@@ -39,19 +38,22 @@ def build_dataloader(
     sampler = _built(
         DATA_SAMPLERS, sampler, dataset=dataset, seed=None if diff_rank_seed or seed is None else seed
     )
+    own = epoch_seed(seed or 0, 0, get_rank())
+    for_workers = options.get("num_workers", 0) > 0
     if options.get("batch_sampler") is not None:
-        options["batch_sampler"] = _built(
+        batches = _built(
             DATA_SAMPLERS, options["batch_sampler"], sampler=sampler, batch_size=options.pop("batch_size")
         )
+        options["batch_sampler"] = DataOrder(batches, own, for_workers=for_workers)
     else:
-        options["sampler"] = sampler
+        options["sampler"] = DataOrder(sampler, own, for_workers=for_workers)
     options["collate_fn"] = _collate(options.get("collate_fn"))
     options.setdefault("persistent_workers", options.get("num_workers", 0) > 0)
     options.setdefault("worker_init_fn", seed_worker)
     generator = torch.Generator()
-    generator.manual_seed(epoch_seed(seed or 0, 0, get_rank()))
+    generator.manual_seed(own)
     try:
-        return DataLoader(dataset, generator=generator, **options)
+        return DataLoader(SeededDataset(dataset) if for_workers else dataset, generator=generator, **options)
     except TypeError as error:
         raise ConfigError(f"The data loader does not accept its config: {error}") from error
 
@@ -70,7 +72,5 @@ def _collate(config: Any) -> Any:
 
 
 def seed_worker(worker: int) -> None:
-    """Seed a worker's generators of Python and numpy from torch's, which differs by worker and epoch."""
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)
+    """Seed a worker's generators of Python and numpy from torch's, which differs by worker."""
+    seed_generators(torch.initial_seed())

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from framework.engine.data_order import begin_epoch, epoch_seed
 from framework.engine.dataloader import build_dataloader
-from framework.engine.seed_hook import epoch_seed, seed_epoch
 
 
 class Noise(Dataset):
@@ -34,7 +34,7 @@ def test_workers_draw_other_numbers_in_every_epoch_and_the_same_when_repeated(wo
     loader = build_dataloader(options, seed=0)
     first, second, again = [], [], []
     for epoch, store in ((0, first), (1, second), (0, again)):
-        seed_epoch(loader, epoch, seed=0, rank=0)
+        begin_epoch(loader, epoch, seed=0, rank=0)
         store.append(draw(loader))
     assert torch.equal(first[0], again[0])
     assert not (first[0] == second[0]).any()
@@ -78,7 +78,7 @@ def test_every_epoch_has_its_own_order():
     loader = build_dataloader(options, seed=0)
     orders = []
     for epoch in (0, 1, 2, 3, 0):
-        seed_epoch(loader, epoch, seed=0, rank=0)
+        begin_epoch(loader, epoch, seed=0, rank=0)
         orders.append(next(iter(loader))["labels"].tolist())
     assert orders[0] == orders[4]
     assert len({tuple(order) for order in orders}) > 1
