@@ -7,6 +7,7 @@ from framework.models.heads.latent_heads import LatentCrossCorrelationHead, Late
 from framework.models.heads.linear_head import ClassifierHead, LinearClsHead
 from framework.models.heads.mae_head import MAEPretrainHead
 from framework.models.heads.multi_label_head import MultiLabelClsHead, MultiLabelLinearClsHead
+from framework.models.heads.simmim_head import SimMIMHead
 from framework.models.heads.stacked_head import StackedLinearClsHead
 from framework.models.heads.swav_head import SwAVHead
 from framework.models.heads.vision_transformer_head import VisionTransformerClsHead
@@ -22,6 +23,7 @@ __all__ = [
     "MAEPretrainHead",
     "MultiLabelClsHead",
     "MultiLabelLinearClsHead",
+    "SimMIMHead",
     "StackedLinearClsHead",
     "SwAVHead",
     "VisionTransformerClsHead",

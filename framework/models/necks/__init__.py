@@ -6,6 +6,7 @@ from framework.models.necks.global_average_pooling import GlobalAveragePooling
 from framework.models.necks.identity import Identity
 from framework.models.necks.mae_decoder import MAEPretrainDecoder
 from framework.models.necks.nonlinear_neck import MoCoV2Neck, NonLinearNeck
+from framework.models.necks.simmim_decoder import SimMIMLinearDecoder
 from framework.models.necks.swav_neck import SwAVNeck
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "MAEPretrainDecoder",
     "MoCoV2Neck",
     "NonLinearNeck",
+    "SimMIMLinearDecoder",
     "SwAVNeck",
 ]

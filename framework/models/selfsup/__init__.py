@@ -9,6 +9,7 @@ from framework.models.selfsup.mae import MAE, MAEViT
 from framework.models.selfsup.moco import MoCo
 from framework.models.selfsup.momentum import CosineEMA
 from framework.models.selfsup.simclr import SimCLR
+from framework.models.selfsup.simmim import SimMIM, SimMIMBEiTViT, SimMIMSwinTransformer, SimMIMViT
 from framework.models.selfsup.simsiam import SimSiam
 from framework.models.selfsup.swav import SwAV
 
@@ -22,6 +23,10 @@ __all__ = [
     "MoCo",
     "SelfSupDataPreprocessor",
     "SimCLR",
+    "SimMIM",
+    "SimMIMBEiTViT",
+    "SimMIMSwinTransformer",
+    "SimMIMViT",
     "SimSiam",
     "SwAV",
     "built",
