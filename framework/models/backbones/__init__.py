@@ -6,7 +6,14 @@ from framework.models.backbones.convnext import ConvNeXt
 from framework.models.backbones.deit import DeiT3, DistilledVisionTransformer
 from framework.models.backbones.huggingface_backbone import HuggingFaceBackbone
 from framework.models.backbones.resnet import ResNet
-from framework.models.backbones.resnet_variants import ResNetV1c, ResNetV1d, ResNeXt, SEResNet, SEResNeXt
+from framework.models.backbones.resnet_variants import (
+    ResNetCIFAR,
+    ResNetV1c,
+    ResNetV1d,
+    ResNeXt,
+    SEResNet,
+    SEResNeXt,
+)
 from framework.models.backbones.swin_transformer import SwinTransformer
 from framework.models.backbones.swin_transformer_v2 import SwinTransformerV2
 from framework.models.backbones.timm_backbone import TimmBackbone
@@ -22,6 +29,7 @@ __all__ = [
     "HuggingFaceBackbone",
     "ResNeXt",
     "ResNet",
+    "ResNetCIFAR",
     "ResNetV1c",
     "ResNetV1d",
     "SEResNeXt",
