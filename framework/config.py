@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from framework.errors import ConfigError, did_you_mean, nearest
+from framework.config_changes import change_config
+from framework.errors import ConfigError, nearest
 
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
 
@@ -32,18 +33,16 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
 
     Args:
         path: The file.
-        changes: Dotted names and new values, such as `{'model.pretrain': 'weights.pth'}`. A name may be new
-            (as `pretrain` mostly is), except for its first part.
+        changes: Dotted names and new values, such as `{'model.pretrain': 'weights.pth'}`; see
+            `framework.config_changes.change_config`.
 
     Raises:
-        ConfigError: No such file, not a config, no `model` in it, or a change to a field that no config has.
+        ConfigError: No such file, not a config, no `model` in it, or a change to a name that exists nowhere.
     """
     file = find_config(path)
     check_yaml(file)
     config = Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
-    for name in changes or {}:
-        _check_name(name, config)
-    config.merge_from_dict(dict(changes or {}))
+    change_config(config, changes or {})
     if config.get("model") is None:
         raise ConfigError(f"The config {file} has no `model`. It has: {', '.join(config) or 'nothing'}")
     return config
@@ -101,11 +100,3 @@ def is_pretrained_init(init: Any) -> bool:
 
 def _has_base(file: Path) -> bool:
     return file.suffix == ".py" and "read_base" not in file.read_text(encoding="utf-8")
-
-
-def _check_name(name: str, config: Mapping[str, Any]) -> None:
-    first = name.split(".", 1)[0]
-    known = {*FIELDS, *config}
-    if first not in known:
-        hint = did_you_mean(first, known) or f". Known are: {', '.join(sorted(known))}"
-        raise ConfigError(f"No config has a field '{first}', as in {name}{hint}")

@@ -86,6 +86,7 @@ def test_a_change_to_a_field_that_no_config_has(write):
     path = write("a.py", "model = dict(type='A')\nmine = 3\n")
     assert load_config(path, {"mine": 4, "load_from": "x"}).mine == 4
     with pytest.raises(
-        ConfigError, match=r"field 'optim_wraper', as in optim_wraper.lr: did you mean optim_wrapper"
+        ConfigError,
+        match=r"The config has no 'optim_wraper', as in optim_wraper\.lr: did you mean optim_wrapper",
     ):
         load_config(path, {"optim_wraper.lr": 0.1})

@@ -20,19 +20,19 @@ import framework
 #: Fields that say where a run happens and not what it does.
 PLACES = ("work_dir", "launcher", "resume")
 
-LIBRARIES = ("torch", "torchvision", "mmengine")
+LIBRARIES = ("torchvision", "mmengine")
 
 
 def describe_run(cfg: Config, seed: int, processes: int) -> str:
     """Return three lines: versions; config, its hash, git commit and seed; devices."""
-    versions = ", ".join([f"framework {framework.__version__}", *map(_version, LIBRARIES)])
+    ours = f"framework {framework.__version__}, torch {torch.__version__}"
+    versions = ", ".join([ours, *map(_version, LIBRARIES)])
     file = cfg.filename or "none"
     commit = git_commit(Path(file).parent) if cfg.filename else "none"
-    several = f"{processes} processes" if processes > 1 else "1 process"
     return (
         f"{versions}, Python {platform.python_version()}\n"
         f"config {file}, hash {config_hash(cfg)}, git commit {commit}, seed {seed}\n"
-        f"{several} on {_device()}, {torch.get_num_threads()} thread(s)"
+        f"{_count(processes, 'process', 'es')} on {_device()}, {_count(torch.get_num_threads(), 'thread', 's')}"
     )
 
 
@@ -89,3 +89,7 @@ def _device() -> str:
     if not torch.cuda.is_available():
         return "the CPU"
     return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+
+
+def _count(number: int, word: str, plural: str) -> str:
+    return f"{number} {word}{plural if number > 1 else ''}"
