@@ -51,7 +51,7 @@ def spread_model(
         launched: Whether the run has several processes, or one that a launcher started.
 
     Raises:
-        ConfigError: Batch normalisation over processes without GPUs, or an unknown `sync_bn`.
+        ConfigError: An unknown `sync_bn`.
     """
     if is_model_wrapper(model):
         return model
@@ -78,14 +78,9 @@ def _sharded(model: nn.Module, options: dict[str, Any]) -> nn.Module:
 
 
 def _with_sync_bn(model: nn.Module, kind: str | None) -> nn.Module:
+    from framework.models.layers.sync_batch_norm import sync_on_cpus  # all models come with it
+
     if kind not in (None, *SYNC_BN):
         raise ConfigError(f"sync_bn={kind!r}: accepted are {', '.join(SYNC_BN)}")
-    if not torch.cuda.is_available():
-        there = next((name for name, m in model.named_modules() if isinstance(m, nn.SyncBatchNorm)), None)
-        if kind is not None or there is not None:
-            asked = "sync_bn" if there is None else f"the model's {there}"
-            raise ConfigError(
-                f"{asked} asks for batch normalisation over processes, which torch has for GPUs only: "
-                f"take BN instead of SyncBN, leave sync_bn out, or use one process"
-            )
-    return model if kind is None else convert_sync_batchnorm(model, kind)
+    model = model if kind is None else convert_sync_batchnorm(model, kind)
+    return model if torch.cuda.is_available() else sync_on_cpus(model)

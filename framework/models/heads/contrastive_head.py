@@ -39,5 +39,6 @@ class ContrastiveHead(BaseModule):
             pos: Similarities with the positives (batch, 1).
             neg: Similarities with the negatives (batch, negatives).
         """
-        logits = torch.cat([pos, neg], dim=1).float() / self.temperature
+        logits = torch.cat([pos, neg], dim=1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
         return self.loss_module(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from framework.models.heads.cls_head import InitCfg
 from framework.models.layers.collectives import sum_over_processes
-from framework.models.layers.sync_batch_norm import SyncBatchNorm
 from framework.registry import HEADS, LOSSES, NECKS
 
 
@@ -62,7 +61,7 @@ class LatentCrossCorrelationHead(BaseModule):
 
     def __init__(self, in_channels: int, loss: dict[str, Any] | nn.Module, init_cfg: InitCfg = None) -> None:
         super().__init__(init_cfg)
-        self.bn = SyncBatchNorm(in_channels, affine=False)
+        self.bn = nn.SyncBatchNorm(in_channels, affine=False)
         self.loss_module = loss if isinstance(loss, nn.Module) else LOSSES.build(loss)
 
     def loss(self, input: Tensor, target: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.errors import ConfigError, did_you_mean
-from framework.models.layers.sync_batch_norm import SyncBatchNorm
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -59,7 +58,7 @@ NORMS: dict[str, type[nn.Module]] = {
     "BN1d": nn.BatchNorm1d,
     "BN2d": nn.BatchNorm2d,
     "BN3d": nn.BatchNorm3d,
-    "SyncBN": SyncBatchNorm,
+    "SyncBN": nn.SyncBatchNorm,
     "GN": nn.GroupNorm,
     "LN": nn.LayerNorm,
     "LN2d": LayerNorm2d,

@@ -1,28 +1,32 @@
-"""Batch normalisation over processes, on CPUs as well."""
+"""Batch normalisation over processes, on CPUs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from framework.models.layers.collectives import sum_over_processes
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """`torch.nn.SyncBatchNorm`, which has no form for CPUs, with one for them. Alone it is plain batch
-    normalisation.
-    """
+class CPUSyncBatchNorm(_BatchNorm):
+    """What `torch.nn.SyncBatchNorm` is on GPUs: batch normalisation over the batches of all processes."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected (batch, channels, ...), got {tuple(input.shape)}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel (dimension 1) over the batches of all processes."""
-        use_batch = self.training or self.running_mean is None
-        if x.device.type != "cpu" or not use_batch or get_world_size() == 1:
+        """Normalise each channel (dimension 1)."""
+        if get_world_size() == 1 or not (self.training or self.running_mean is None):
             return super().forward(x)
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        count = sum_over_processes(x.new_tensor(x.numel() / x.shape[1]))
-        mean = sum_over_processes(x.sum(dims)) / count
+        sums = sum_over_processes(torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])]))
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = x - mean.view(shape)
         variance = sum_over_processes(centred.square().sum(dims)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
@@ -38,3 +42,22 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         factor = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, factor)
         self.running_var.lerp_(variance, factor)
+
+
+def sync_on_cpus(model: nn.Module) -> nn.Module:
+    """Return a model whose `torch.nn.SyncBatchNorm`, which works on GPUs only, work on CPUs.
+
+    Parameters and buffers stay the same objects.
+    """
+    if isinstance(model, nn.SyncBatchNorm):
+        return _for_cpus(model)
+    for name, child in model.named_children():
+        setattr(model, name, sync_on_cpus(child))
+    return model
+
+
+def _for_cpus(layer: nn.SyncBatchNorm) -> CPUSyncBatchNorm:
+    options: dict[str, Any] = {"affine": layer.affine, "track_running_stats": layer.track_running_stats}
+    new = CPUSyncBatchNorm(layer.num_features, layer.eps, layer.momentum, **options, device="meta")
+    new._parameters, new._buffers = layer._parameters, layer._buffers
+    return new.train(layer.training)

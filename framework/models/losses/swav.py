@@ -88,7 +88,7 @@ class SwAVLoss(BaseModule):
         with torch.no_grad():
             self.prototypes.weight.copy_(functional.normalize(self.prototypes.weight, dim=1))
         embeddings = x.view(self.views, -1, x.shape[-1])
-        scores = self.prototypes(embeddings).float()
+        scores = self._scores(embeddings)
         predictions = (scores / self.temperature).log_softmax(dim=-1)
         losses = []
         for number, crop in enumerate(self.crops_for_assign):
@@ -97,6 +97,10 @@ class SwAVLoss(BaseModule):
             losses.append(-(targets * predictions[others]).sum(dim=-1).mean())
         return torch.stack(losses).mean()
 
+    def _scores(self, embeddings: Tensor) -> Tensor:
+        scores = self.prototypes(embeddings)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
     @torch.no_grad()
     def _assign(self, number: int, embeddings: Tensor, scores: Tensor) -> Tensor:
         """Return assignments (batch, num_prototypes) of one view, helped by the queue; fill the queue."""
@@ -104,7 +108,7 @@ class SwAVLoss(BaseModule):
         if self.queue is not None and self.queue_in_use:
             if self.queue[number, -1].any():
                 earlier = self.queue[number].chunk(get_world_size())[get_rank()].to(embeddings)
-                scores = torch.cat([self.prototypes(earlier).float(), scores])
+                scores = torch.cat([self._scores(earlier), scores])
             if self.training:
                 newest = gather(embeddings).to(self.queue)
                 self.queue[number] = torch.cat([newest, self.queue[number]])[: self.queue.shape[1]]
