@@ -97,17 +97,17 @@ def config_line(architecture: Architecture, pretrain: object) -> str | None:
     """
     if not architecture.arguments:
         return None
-    return f"backbone={_spelled({**architecture.arguments, 'pretrain': pretrain})}"
+    return f"backbone={spelled({**architecture.arguments, 'pretrain': pretrain})}"
 
 
-def _spelled(value: object) -> str:
+def spelled(value: object) -> str:
     """Write a value as configs do: `dict(...)` where the keys allow it, text in single quotes."""
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and key.isidentifier() for key in value):
-            return f"dict({', '.join(f'{key}={_spelled(item)}' for key, item in value.items())})"
-        return f"{{{', '.join(f'{key!r}: {_spelled(item)}' for key, item in value.items())}}}"
+            return f"dict({', '.join(f'{key}={spelled(item)}' for key, item in value.items())})"
+        return f"{{{', '.join(f'{key!r}: {spelled(item)}' for key, item in value.items())}}}"
     if isinstance(value, (list, tuple)):
-        items = ", ".join(_spelled(item) for item in value)
+        items = ", ".join(spelled(item) for item in value)
         if isinstance(value, list):
             return f"[{items}]"
         return f"({items},)" if len(value) == 1 else f"({items})"

@@ -190,7 +190,7 @@ def facts_of(checkpoint: Checkpoint, spec: PretrainSpec, size: int | None = None
         format=checkpoint.format,
         producer=producer_of(checkpoint, file, architecture),
         wrappers=wrappers_in(one.key for one in tensors),
-        entries=_groups(tensors, _container),
+        entries=_groups(tensors, lambda one: unnumbered(one.entry)),
         entry=entry,
         parts=_parts(inside),
         architecture=architecture,
@@ -229,9 +229,9 @@ def _largest(tensors: Sequence[TensorFacts]) -> str:
     return max(sizes, key=sizes.__getitem__)
 
 
-def _container(one: TensorFacts) -> str:
+def unnumbered(entry: str) -> str:
     """Return an entry's path up to its first number: `optimizer.state.12` is one of many."""
-    segments = one.entry.split(".")
+    segments = entry.split(".")
     at = next((i for i, segment in enumerate(segments) if segment.isdigit()), len(segments))
     return ".".join(segments[:at])
 

@@ -1,0 +1,67 @@
+"""The values of all tensors of a file in a few numbers, read one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from framework.inspection.histogram import summarise
+from framework.pretrain.checkpoint import LazyTensor
+from framework.pretrain.formats.lazy import HeldTensor
+from framework.pretrain.inventory import Inventory
+
+
+@dataclass(frozen=True)
+class TensorStats:
+    """What the values of a tensor are like.
+
+    Attributes:
+        mean: Mean of the finite values.
+        std: Their standard deviation.
+        low: The smallest of them.
+        high: The largest of them.
+        zero_share: Share of zeros among all values, in [0, 1].
+        nan: How many are NaN.
+        infinite: How many are infinite.
+        equals: Key of an earlier tensor of the same type, shape and values, or None.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    zero_share: float
+    nan: int
+    infinite: int
+    equals: str | None
+
+
+def stats_of(file: Inventory) -> Iterator[tuple[str, TensorStats]]:
+    """Yield key and statistics of every tensor; memory is needed for one tensor at a time.
+
+    Raises:
+        CheckpointError: The file is not what it was, or damaged.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    for one in file.tensors.values():
+        yield one.key, _stats(one.key, one.tensor, seen)
+
+
+def _stats(key: str, tensor: LazyTensor, seen: dict[tuple[object, ...], str]) -> TensorStats:
+    import torch
+
+    values = tensor.read()
+    digest = sha256(values.reshape(-1).view(torch.uint8).numpy()).digest() if values.numel() else b""
+    first = seen.setdefault((tensor.kind, tensor.shape, digest), key)
+    summary = summarise(HeldTensor(values))
+    return TensorStats(
+        mean=summary.mean,
+        std=summary.std,
+        low=summary.low,
+        high=summary.high,
+        zero_share=summary.zeros / max(summary.elements, 1),
+        nan=summary.nan,
+        infinite=summary.elements - summary.finite - summary.nan,
+        equals=first if first != key else None,
+    )
