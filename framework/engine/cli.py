@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from framework.datasets import DatasetError
 from framework.engine.curves import plot_curves
+from framework.engine.interrupt import Interrupted, go_on_command
 from framework.engine.options import EMA_MOMENTUM, Options
 from framework.engine.run import evaluate, summary, train
-from framework.errors import ConfigError
+from framework.errors import ConfigError, SaveError
 from framework.pretrain.errors import PretrainError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
 def main(command: Callable[[], str]) -> None:
-    """Run a command and print its result. An error that the user can mend is printed without a traceback."""
+    """Run a command and print its result.
+
+    An error that the user can mend is printed without a traceback. A training that was interrupted says how
+    to go on, and ends with the code of the signal, as shells know it. Started by torchrun, a process leaves
+    word of its error, so that torchrun names the one that failed first.
+    """
     try:
-        result = command()
-    except (ConfigError, DatasetError, PretrainError) as error:
+        result = record(command)()
+    except (ConfigError, DatasetError, PretrainError, SaveError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except Interrupted as stop:
+        if is_main_process():
+            go_on = go_on_command(sys.argv, os.environ)
+            sys.stderr.write(f"{stop}\nGo on with: {go_on}\n")
+        sys.exit(128 + stop.signal)
     sys.stdout.write(f"{result}\n")
 
 

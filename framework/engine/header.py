@@ -27,12 +27,13 @@ def describe_run(cfg: Config, seed: int, processes: int) -> str:
     """Return three lines: versions; config, its hash, git commit and seed; devices."""
     ours = f"framework {framework.__version__}, torch {torch.__version__}"
     versions = ", ".join([ours, *map(_version, LIBRARIES)])
+    threads = _count(torch.get_num_threads(), "thread", "s")
     file = cfg.filename or "none"
     commit = git_commit(Path(file).parent) if cfg.filename else "none"
     return (
         f"{versions}, Python {platform.python_version()}\n"
         f"config {file}, hash {config_hash(cfg)}, git commit {commit}, seed {seed}\n"
-        f"{_count(processes, 'process', 'es')} on {_device()}, {_count(torch.get_num_threads(), 'thread', 's')}"
+        f"{_count(processes, 'process', 'es')} on {_device()}, {threads}"
     )
 
 
@@ -55,11 +56,16 @@ def git_commit(folder: Path) -> str:
     return f"{commit} (with changes)" if _git(folder, "diff", "HEAD", "--name-only") else commit
 
 
-def describe_model(model: nn.Module) -> str:
-    """Return one line: how many parameters a model has, and where their values were loaded from."""
+def describe_model(model: nn.Module, resumed: str = "") -> str:
+    """Return one line: how many parameters a model has, and where their values were loaded from.
+
+    Args:
+        model: The model.
+        resumed: The checkpoint that all of them come from, if the run goes on from one.
+    """
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     total, trainable = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-    sources = "; ".join(_sources(model)) or "nothing, all are initial values"
+    sources = resumed or "; ".join(_sources(model)) or "nothing, all are initial values"
     return f"{type(model).__name__}: {total:,} parameters, {trainable:,} trainable; loaded from {sources}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from framework.config import load_config, without_pretrain
-from framework.engine.checkpoint import read_checkpoint
+from framework.engine.interrupt import InterruptHook
 from framework.engine.options import Options, apply_options
 from framework.engine.resume import last_checkpoint
 from framework.engine.runner import Runner
@@ -28,6 +28,7 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
     Raises:
         ConfigError: The config or a change to it is wrong.
         PretrainError: Weights or checkpoint cannot be had, or do not fit.
+        Interrupted: Ctrl-C or a termination; the training was saved before.
     """
     options = options or Options()
     cfg = _prepared(config, options)
@@ -36,10 +37,14 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
     apply_options(cfg, options)
     _set_resume(cfg, options)
     runner = Runner.from_cfg(cfg)
+    interrupt = InterruptHook()
+    runner.register_hook(interrupt)
     try:
         runner.train()
+        interrupt.release()
         return runner.test() if cfg.get("test_cfg") is not None else {}
     finally:
+        interrupt.release()
         runner.close()
 
 
@@ -95,16 +100,9 @@ def _prepared(config: str | Path, options: Options) -> Config:
 
 
 def _set_resume(cfg: Config, options: Options) -> None:
-    """Say what to resume. Weights that it overwrites are not fetched, and its seed is kept."""
+    """Say what to resume. With nothing to resume in the work dir, `load_from` of the config counts."""
+    if options.resume is True and cfg.get("load_from") and last_checkpoint(cfg.work_dir) is None:
+        return
     if options.resume:
         cfg.resume = True
         cfg.load_from = None if options.resume is True else str(options.resume)
-    if not cfg.get("resume"):
-        return
-    path = cfg.get("load_from") or last_checkpoint(cfg.work_dir)
-    if path is None:
-        return
-    seed = read_checkpoint(path)["meta"].get("seed")
-    if seed is not None and options.seed is None:
-        cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
-    cfg.model = without_pretrain(cfg.model)
