@@ -131,12 +131,17 @@ def sinkhorn(scores: Tensor, iterations: int = 3, epsilon: float = 0.05) -> Tens
     Returns:
         Probabilities (samples, prototypes).
     """
-    highest = scores.max()
-    all_reduce(highest, "max")  # a factor that falls out keeps exp() in range
-    masses = torch.exp((scores - highest) / epsilon)
+    masses = scores / epsilon  # their logarithms, as they may be out of range
     for _ in range(iterations):
-        used = masses.sum(dim=0)
-        all_reduce(used)
-        masses = masses / used
-        masses = masses / masses.sum(dim=1, keepdim=True)
-    return masses
+        masses = masses - _log_sum_over_samples(masses)
+        masses = masses.log_softmax(dim=1)
+    return masses.exp()
+
+
+def _log_sum_over_samples(masses: Tensor) -> Tensor:
+    """Return log(sum(exp(masses))) over the samples of all processes, (prototypes,)."""
+    highest = masses.max(dim=0).values
+    all_reduce(highest, "max")
+    total = (masses - highest).exp().sum(dim=0)
+    all_reduce(total)
+    return highest + total.log()
