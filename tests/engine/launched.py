@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mmengine.hooks import Hook
 from torch.distributed.tensor import DTensor
 
 from framework.engine import Runner, load_config
+from framework.engine.cli import main
 
 
 class Losses(Hook):
@@ -38,19 +40,44 @@ def _local(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
-def main(config: str, out: Path) -> None:
-    sharded = {"model_wrapper_cfg": {"type": "FullyShard"}}
+class Failure(Hook):
+    """Ends the second process in its third iteration, while the first waits for it."""
+
+    def __init__(self, how: str):
+        self.how = how
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 2 and runner.rank == 1:
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ArithmeticError("the second process has had enough")
+
+
+def fail(config: str, out: Path, how: str) -> str:
+    runner = Runner.from_cfg(load_config(config, {"launcher": "pytorch", "work_dir": str(out / how)}))
+    runner.register_hook(Failure(how))
+    runner.train()
+    return "done"
+
+
+def succeed(config: str, out: Path) -> None:
+    rank = os.environ["RANK"]
+    sharded: dict[str, object] = {"model_wrapper_cfg": {"type": "FullyShard"}}
+    if rank == "1":  # only the first process may read weights
+        sharded["model.backbone.pretrain"] = "/there/is/no/such/file.pth"
+    saved = out / "sharded"
     results = {
         "ddp": run(config, out, "ddp"),
         "sharded": run(config, out, "sharded", **sharded),
-        "resumed": run(
-            config, out, "resumed", resume=True, load_from=str(out / "sharded" / "epoch_1.dcp"), **sharded
-        ),
-        "loaded": run(config, out, "loaded", load_from=str(out / "sharded" / "epoch_2.dcp"), **sharded),
+        "resumed": run(config, out, "resumed", resume=True, load_from=str(saved / "epoch_1.dcp"), **sharded),
+        "loaded": run(config, out, "loaded", load_from=str(saved / "epoch_2.dcp"), **sharded),
     }
-    (out / f"{os.environ['RANK']}.json").write_text(json.dumps(results))
+    (out / f"{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    if len(sys.argv) > 3:
+        main(lambda: fail(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    else:
+        succeed(sys.argv[1], Path(sys.argv[2]))
