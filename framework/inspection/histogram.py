@@ -94,7 +94,7 @@ def _flat(values: Tensor) -> Tensor:
 
 
 def _chunks(values: Tensor) -> Iterator[Tensor]:
-    """Yield the values piece by piece, in double precision: squares of the largest floats are still finite."""
+    """Yield the values piece by piece, in double precision: squares of the largest floats stay finite."""
     for start in range(0, values.numel(), CHUNK):
         yield values[start : start + CHUNK].double()
 

@@ -151,7 +151,7 @@ class LoadReport:
         if self.alternatives:
             origin.append(f"also there: {', '.join(a.rstrip('.') for a in self.alternatives)}")
         return (
-            f"{self.module}: {_percent(self.coverage)} of the parameters "
+            f"{self.module}: {percent(self.coverage)} of the parameters "
             f"({len(self.loaded)} of {len(self.tensors) - len(self.computed)} tensors) "
             f"from {self.path} ({'; '.join(origin)})"
         )
@@ -302,7 +302,7 @@ def _layer(key: str) -> str:
     return "" if at is None else ".".join(segments[: at + 1])
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Write a share so that 99.97% is not called 100%."""
     return "100%" if share == 1 else f"{min(share, 0.999):.1%}"
 
@@ -324,4 +324,4 @@ def _plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["LoadReport", "Mismatch", "TensorRecord", "announce", "make_report"]
+__all__ = ["LoadReport", "Mismatch", "TensorRecord", "announce", "make_report", "percent"]
