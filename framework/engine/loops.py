@@ -28,7 +28,7 @@ class _Resumable:
 
     runner: Any
     dataloader: Any
-    batch: int = 0
+    batch = 0
     pass_random: Mapping[str, Any] | None = None
 
     def _rest_of_pass(self, done: int) -> Iterator[Any]:
@@ -46,9 +46,9 @@ class _Resumable:
     def _validate_if_due(self, *, due: bool) -> None:
         """Validate, unless the run that is resumed has done so."""
         runner = self.runner
-        if runner.val_loop is not None and due and runner.message_hub.get_info("validated") != runner.iter:
+        if runner.val_loop is not None and due and runner.message_hub.get_info("evaluated") != runner.iter:
             runner.val_loop.run()
-            runner.message_hub.update_info("validated", runner.iter)
+            runner.message_hub.update_info("evaluated", runner.iter)
 
 
 @LOOPS.register_module()

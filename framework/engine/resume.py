@@ -1,21 +1,39 @@
-"""Where a run starts from, and what it leaves for the next one to go on with."""
+"""Where a run starts from."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import BoundArguments
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import all_gather_object, is_main_process
-
-import framework
-from framework.engine import checkpoint as checkpoints
+from framework.engine import state as states
+from framework.engine.checkpoint import read_checkpoint
 from framework.engine.console import package_log_to
-from framework.engine.shard_checkpoint import load_shards, load_whole, save_shards
+from framework.engine.saving import check_writable, schedulers_of
+from framework.engine.shard_checkpoint import load_shards, load_whole
 from framework.engine.sharded import is_sharded, state_file
-from framework.pretrain.errors import CheckpointError
+from framework.pretrain.errors import CheckpointError, PretrainError
+
+_CHECKPOINT = re.compile(r"(epoch|iter)_(\d+)\.(pth|safetensors|dcp)")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint that a run goes on from.
+
+    Attributes:
+        path: The file or folder.
+        state: What it holds.
+        refused: Newer files that are no whole checkpoints, and why.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    refused: tuple[str, ...] = ()
 
 
 def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
@@ -24,20 +42,84 @@ def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
     return Path(work_dir, pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
 
 
+def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None) -> Start | None:
+    """Read the checkpoint that a run resumes from.
+
+    Args:
+        work_dir: Where to look for the newest whole one.
+        path: Take this one and no other.
+
+    Returns:
+        The checkpoint, or None if the work dir has none.
+
+    Raises:
+        PretrainError: The file of that path, or every file of the work dir, is no whole checkpoint.
+    """
+    if path is not None:
+        return Start(Path(path), read_checkpoint(state_file(path)))
+    refused: list[str] = []
+    for candidate in _candidates(Path(work_dir)):
+        try:
+            return Start(candidate, read_checkpoint(state_file(candidate)), tuple(refused))
+        except PretrainError as error:
+            refused.append(str(error))
+    if refused:
+        raise CheckpointError(
+            f"No checkpoint in {Path(work_dir).absolute()} is whole: {'; '.join(refused)}. "
+            f"To begin again, leave --resume out"
+        )
+    return None
+
+
+def prepare(arguments: dict[str, Any], call: BoundArguments) -> Start | None:
+    """Read what a runner resumes from before anything else is built, and keep its seed.
+
+    Args:
+        arguments: Keyword arguments of the runner; `randomness` is replaced.
+        call: All of its arguments.
+
+    Raises:
+        SaveError: Nothing can be written to the work dir.
+        PretrainError: See `find_start`.
+    """
+    given = call.arguments | call.arguments.get("kwargs", {})
+    check_writable(given["work_dir"])
+    if not given.get("resume"):
+        return None
+    start = find_start(given["work_dir"], given.get("load_from"))
+    seed = None if start is None else start.state["meta"].get("seed")
+    if seed is not None:
+        arguments["randomness"] = {**(given.get("randomness") or {}), "seed": seed}
+    return start
+
+
+def _candidates(work_dir: Path) -> list[Path]:
+    """List the checkpoints of a work dir: the one that `last_checkpoint` names, then the newest first."""
+    named = last_checkpoint(work_dir)
+    if named is None:
+        return []
+    found = {file: match for file in work_dir.iterdir() if (match := _CHECKPOINT.fullmatch(file.name))}
+    if len({match[1] for match in found.values()}) > 1:  # numbers of epochs and of iterations: go by the time
+        others = sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    else:
+        others = sorted(found, key=lambda file: int(found[file][2]), reverse=True)
+    return [named, *(file for file in others if file != named)]
+
+
 def load_or_resume(runner: Any) -> None:
     """Resume, from `load_from` or else the work dir's last checkpoint; or load its weights."""
     if runner._has_loaded:
         return
     runner._has_loaded = True
-    if not runner._resume:
-        if runner._load_from is not None:
-            load_weights(runner, runner._load_from)
+    if runner.start is not None:
+        for reason in runner.start.refused:
+            runner.logger.warning(f"{reason}. Going on with the one before, {runner.start.path.name}")
+        runner.resume(str(runner.start.path))
         return
-    path = runner._load_from or last_checkpoint(runner.work_dir)
-    if path is None:
+    if runner._resume:
         runner.logger.info(f"Nothing to resume in {runner.work_dir}: the training starts from the beginning")
-    else:
-        runner.resume(str(path))
+    elif runner._load_from is not None:
+        load_weights(runner, runner._load_from)
 
 
 def load_weights(runner: Any, pretrain: Any) -> None:
@@ -67,88 +149,78 @@ def restore(runner: Any, filename: str, *, optimizer: bool, schedulers: bool) ->
         schedulers: Whether the schedulers' state is restored, too.
 
     Raises:
-        PretrainError: The file is missing, damaged, or no training checkpoint of this project.
+        PretrainError: The file is missing, damaged, no training checkpoint, or one of another model.
     """
-    state = checkpoints.read_checkpoint(state_file(filename))
+    start = runner.start if runner.start and str(runner.start.path) == filename else None
+    state = (start or find_start(runner.work_dir, filename)).state  # type: ignore[union-attr]
+    runner.start = None  # its memory is free when this is done
+    runner._resume = runner._has_loaded = True
     runner.call_hook("after_load_checkpoint", checkpoint=state)
-    folder = Path(filename) if Path(filename).is_dir() else None
-    if folder is None:
-        _check_not_sharded(runner, filename)
-        runner.bare_model.load_state_dict(state["state_dict"])
-    runner.train_loop._epoch = state["meta"]["epoch"]
-    runner.train_loop._iter = state["meta"]["iter"]
-    checkpoints.restore_message_hub(runner.message_hub, state["message_hub"])
-    if optimizer and "optimizer" in state:
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    if folder is not None:
-        own = runner.optim_wrapper.optimizer if optimizer and "optimizer" in state else None
-        state["optimizer"] = load_shards(folder, state, runner.bare_model, own)
-    if optimizer and state.get("optimizer"):
-        runner.optim_wrapper.load_state_dict(state["optimizer"])
+    if not Path(filename).is_dir():
+        _restore_weights(runner, filename, state["state_dict"])
+    states.restore_message_hub(runner.message_hub, state["message_hub"])
+    _restore_optimizer(runner, Path(filename), state if optimizer else {**state, "optimizer": None})
     if schedulers and runner.param_schedulers:
-        for scheduler, saved in zip(_schedulers(runner), state.get("param_schedulers", ()), strict=False):
+        for scheduler, saved in zip(schedulers_of(runner), state.get("param_schedulers", ()), strict=False):
             scheduler.load_state_dict(saved)
-    states = state.get("random", ())
-    if runner.rank < len(states):
-        checkpoints.restore_random_state(states[runner.rank])
-    runner._has_loaded = True
-    runner.logger.info(f"Resumed from {filename}: epoch {runner.epoch}, iteration {runner.iter}")
+    _restore_position(runner, state["meta"])
+    complete = _restore_process(runner, state)
+    runner.resumed_from = filename
+    runner.logger.info(
+        f"Resumed from {filename}: epoch {runner.epoch}, iteration {runner.iter}"
+        + ("" if complete else "; it says nothing of the random generators, so they start anew")
+    )
 
 
-def save(
-    runner: Any, path: Path, *, optimizer: bool, schedulers: bool, meta: Mapping[str, Any] | None = None
-) -> None:
-    """Write a checkpoint. Every process must call this.
-
-    Args:
-        runner: The run.
-        path: The file.
-        optimizer: Whether the optimiser's state is part of it.
-        schedulers: Whether the schedulers' state is part of it.
-        meta: `epoch` and `iter`: how many are done.
-    """
-    random_states = all_gather_object(checkpoints.random_state())
-    sharded = is_sharded(runner.model)
-    if not (sharded or is_main_process()):
-        return
-    state: dict[str, Any] = {
-        "meta": _meta(runner) | dict(meta or {"epoch": runner.epoch, "iter": runner.iter}),
-        "state_dict": {} if sharded else runner.bare_model.state_dict(),
-        "message_hub": checkpoints.message_hub_state(runner.message_hub),
-        "random": random_states,
-    }
-    if optimizer:
-        state["optimizer"] = runner.optim_wrapper.state_dict()
-    if schedulers and runner.param_schedulers:
-        state["param_schedulers"] = [scheduler.state_dict() for scheduler in _schedulers(runner)]
-    runner.call_hook("before_save_checkpoint", checkpoint=state)
-    if sharded:
-        save_shards(state, runner.model, runner.optim_wrapper.optimizer if optimizer else None, path)
-    else:
-        checkpoints.save_checkpoint(state, path)
-
-
-def _check_not_sharded(runner: Any, filename: str) -> None:
+def _restore_weights(runner: Any, filename: str, weights: Mapping[str, Any]) -> None:
     if is_sharded(runner.model):
         raise CheckpointError(
             f"{filename} was saved by a run without FullyShard, and this run has it. "
             f"To start from its weights, use load_from={filename} and resume=False"
         )
+    try:
+        runner.bare_model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{filename} cannot be resumed from, as it is of another model: {error}. "
+            f"To start from its weights, use load_from={filename} and resume=False"
+        ) from error
 
 
-def _schedulers(runner: Any) -> Sequence[Any]:
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-    if isinstance(runner.param_schedulers, Mapping):
-        return [scheduler for group in runner.param_schedulers.values() for scheduler in group]
-    return runner.param_schedulers
+def _restore_optimizer(runner: Any, path: Path, state: Mapping[str, Any]) -> None:
+    saved = state.get("optimizer")
+    if saved:
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if path.is_dir():
+        own = runner.optim_wrapper.optimizer if saved else None
+        saved = load_shards(path, state, runner.bare_model, own)
+    try:
+        if saved:
+            runner.optim_wrapper.load_state_dict(saved)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} cannot be resumed from, as it is of another optimiser: {error}. "
+            f"To start from its weights, use load_from={path} and resume=False"
+        ) from error
 
 
-def _meta(runner: Any) -> dict[str, Any]:
-    return {
-        "cfg": runner.cfg.pretty_text,
-        "seed": runner.seed,
-        "experiment_name": runner.experiment_name,
-        "time": time.strftime("%Y%m%d_%H%M%S"),
-        "framework_version": framework.__version__,
-        "dataset_meta": getattr(runner.train_dataloader.dataset, "metainfo", {}),
-    }
+def _restore_position(runner: Any, meta: Mapping[str, Any]) -> None:
+    """Put the loop where it was; with another total batch, where as many samples of the epoch are done."""
+    loop = runner.train_loop
+    loop._epoch, loop._iter = meta["epoch"], meta["iter"]
+    batch, before = meta.get("batch", 0), meta.get("total_batch", 0)
+    now = (runner.train_dataloader.batch_size or 0) * runner.world_size
+    loop.batch = batch * before // now if before and now else batch
+
+
+def _restore_process(runner: Any, state: Mapping[str, Any]) -> bool:
+    """Put back what differs between processes; tell whether there was all of it."""
+    processes = state.get("processes", ())
+    if runner.rank >= len(processes):
+        return False
+    own = processes[runner.rank]
+    runner.train_loop.pass_random = own["pass_random"]
+    states.restore_gradients(runner.bare_model, own["gradients"])
+    runner.bare_model.load_state_dict(own["buffers"], strict=False)
+    states.restore_random_state(own["random"])
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +19,15 @@ from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from framework.engine import resume
+from framework.config import without_pretrain
+from framework.engine import resume, saving
 from framework.engine.acceleration import compile_model, use_channels_last
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
 from framework.engine.header import describe_run
 from framework.engine.sharded import build_model, is_sharded
+from framework.engine.writer import Writer
 from framework.registry import (
     HOOKS,
     LOOPS,
@@ -65,6 +68,9 @@ class Runner(_Runner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("default_scope", SCOPE)
         self._hooks_ran = self._compiled = False
+        self.writer = Writer()
+        self.resumed_from = ""
+        self.start = resume.prepare(kwargs, inspect.signature(_Runner.__init__).bind(self, *args, **kwargs))
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
@@ -89,6 +95,8 @@ class Runner(_Runner):
         """Build the model; what its parts load is logged."""
         if isinstance(model, nn.Module):
             return model
+        if self.start is not None:
+            model = without_pretrain(model)  # what a resume overwrites is not fetched
         with package_log_to(self.logger):
             built = build_model(model, self.cfg.get("model_wrapper_cfg") if self.distributed else None)
         return use_channels_last(built) if self.cfg.get("channels_last") else built
@@ -201,6 +209,13 @@ class Runner(_Runner):
 
     # Running ----------------------------------------------------------------------------------------------
 
+    def train(self) -> nn.Module:
+        """Train; when this ends, in whatever way, nothing is being written any more."""
+        try:
+            return super().train()
+        finally:
+            self.writer.wait()
+
     def _maybe_compile(self, target: str) -> None:
         """Compile the model if the config says so, for the training or for `target`, a step without one."""
         options = self.cfg.get("compile")
@@ -240,7 +255,7 @@ class Runner(_Runner):
         """Go on where the run that wrote `filename` stood.
 
         Args:
-            filename: A checkpoint of this project.
+            filename: A checkpoint of this project, or of mmengine.
             resume_optimizer: Whether the optimiser's state is restored, too.
             resume_param_scheduler: Whether the schedulers' state is restored, too.
 
@@ -258,7 +273,7 @@ class Runner(_Runner):
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a checkpoint. Every process must call this.
+        """Write a checkpoint, and wait until it is on the disk. Every process must call this.
 
         Args:
             out_dir: A folder that exists.
@@ -268,12 +283,15 @@ class Runner(_Runner):
             meta: `epoch` and `iter`: how many are done.
         """
         path = Path(out_dir, filename)
-        resume.save(self, path, optimizer=save_optimizer, schedulers=save_param_scheduler, meta=meta)
+        saving.save(self, path, optimizer=save_optimizer, schedulers=save_param_scheduler, meta=meta)
 
     def close(self) -> None:
-        """Close the visualiser and the log file."""
-        self.visualizer.close()
-        self._close_log()
+        """Wait until nothing is being written, and close the visualiser and the log file."""
+        try:
+            self.writer.wait()
+        finally:
+            self.visualizer.close()
+            self._close_log()
 
     def _close_log(self) -> None:
         for handler in self.logger.handlers if hasattr(self, "logger") else ():

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from framework.engine import checkpoint, state
+from framework.engine import checkpoint_hook, state
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.state import plain
 from framework.pretrain.errors import CheckpointError, NotFoundError
@@ -97,13 +97,13 @@ def equal(one, other):
 
 def test_old_checkpoints_go_when_the_new_one_is_there_and_the_best_is_kept(make_runner, monkeypatch):
     seen = []
-    save = checkpoint.save_checkpoint
+    write = checkpoint_hook.write_checkpoint
 
     def spy(state, path):
-        seen.append((Path(path).name, sorted(p.name for p in Path(path).parent.glob("epoch*.pth"))))
-        save(state, path)
+        seen.append((path.name, sorted(p.name for p in path.parent.glob("epoch*.pth"))))
+        write(state, path)
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", spy)
+    monkeypatch.setattr(checkpoint_hook, "write_checkpoint", spy)
     hook = dict(type="CheckpointHook", interval=1, max_keep_ckpts=1, save_best="accuracy/top1")
     runner = make_runner(default_hooks=dict(checkpoint=hook))
     runner.train()
