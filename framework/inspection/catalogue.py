@@ -210,7 +210,9 @@ def _argument(parameter: inspect.Parameter, text: str) -> Argument:
 
 
 def _summary(target: Any) -> str:
-    return (inspect.getdoc(target) or "").partition("\n")[0]
+    """Return the first sentence of a docstring."""
+    paragraph = (inspect.getdoc(target) or "").partition("\n\n")[0]
+    return re.split(r"(?<=\.)\s", " ".join(paragraph.split()), maxsplit=1)[0]
 
 
 def _where(target: Any) -> str:

@@ -120,9 +120,10 @@ def _quoted(pretrain: object) -> str:
 
 
 def describe_keys(facts: FileFacts, pattern: str | None) -> list[str]:
-    """Return the keys of a file: folded without a pattern, else each that the glob pattern matches."""
+    """Return the keys: those that differ in a number together, or each that a glob pattern matches."""
     if pattern is None:
-        return [f"  {printable(phrase)}" for phrase in fold([one.key for one in facts.tensors])]
+        keys = [one.key for one in facts.tensors]
+        return [f"  {printable(phrase)}" for phrase in fold(keys, keys)]
     rows = [_tensor(one) for one in facts.tensors if fnmatchcase(one.key, pattern)]
     return columns(rows) or [f"  no key matches {printable(pattern)}"]
 

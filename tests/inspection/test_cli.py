@@ -1,0 +1,243 @@
+"""The command line on real files of every format: what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import tomllib
+import torch
+from torch import nn
+
+from framework.inspection.cli import run
+from framework.inspection.terminal import Style
+from framework.pretrain import load_pretrained
+from framework.registry import BACKBONES
+
+ROOT = Path(__file__).parents[2]
+
+
+def makers() -> Any:
+    """The makers of every format and container that the tests of the loader use."""
+    path = ROOT / "tests" / "pretrain" / "test_every_file.py"
+    spec = importlib.util.spec_from_file_location("every_file", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["every_file"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+MAKERS = makers()
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    got = run([str(one) for one in arguments], out, err)
+    assert got == code, (got, out.getvalue(), err.getvalue())
+    return out.getvalue() + err.getvalue()
+
+
+def parsed(*arguments: object, code: int = 0) -> Any:
+    return json.loads(call(*arguments, "--json", code=code))
+
+
+def resnet(**arguments: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return BACKBONES.build(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8, **arguments))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.save({"state_dict": resnet().state_dict(), "epoch": 3, "arch": "tiny"}, tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.parametrize("form", [*MAKERS.NESTED, *MAKERS.FLAT])
+def test_every_format_is_inspected(form: str, tmp_path: Path) -> None:
+    weights = dict(resnet().state_dict())
+    nested = form in MAKERS.NESTED
+    path = (
+        MAKERS.NESTED[form](MAKERS.CONTAINERS["model"](weights), tmp_path)
+        if nested
+        else (MAKERS.FLAT[form](weights, tmp_path))
+    )
+    told = parsed("inspect", path)
+    inside = [one for one in told["tensors"] if one["entry"] == told["entry"]]
+    assert {one["key"].removeprefix("model."): one["shape"] for one in inside} == {
+        name: list(tensor.shape) for name, tensor in weights.items()
+    }
+    assert told["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert told["architecture"]["figures"]["depth"] == 18
+    assert (told["sha256"] is None) == Path(told["file"]).is_dir()
+    text = call("inspect", path)
+    assert re.search(r"depth +18", text) and "backbone=dict(type='ResNet', depth=18" in text
+
+
+def test_a_torchscript_file(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(module, torch.zeros(1, 3, 8, 8)), tmp_path / "a.pt")
+    assert "torchscript" in call("inspect", tmp_path / "a.pt")
+
+
+def test_what_is_said(file: Path) -> None:
+    text = call("inspect", file)
+    digest = subprocess.run(["sha256sum", str(file)], capture_output=True, text=True, check=True).stdout[:64]
+    for phrase in (digest, "torch zip", "epoch  3", "120 tensors", "parts of state_dict"):
+        assert phrase in text
+    assert "\x1b" not in text
+    assert digest not in call("inspect", file, "--no-sha256")
+
+
+def test_keys(file: Path) -> None:
+    assert "  state_dict.layer1.{0, 1}.bn1.{weight, bias," in call("inspect", file, "--keys")
+    text = call("inspect", file, "--keys", "*.layer4.1.conv?.weight").partition("keys\n")[2]
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "state_dict.layer4.1.conv1.weight",
+        "state_dict.layer4.1.conv2.weight",
+    ]
+    assert "no key matches nothing" in call("inspect", file, "--keys", "nothing")
+
+
+def test_stats(tmp_path: Path) -> None:
+    values = torch.tensor([[1.0, 0.0, float("nan")], [0.0, 5.0, float("inf")]])
+    state = {
+        "a": values,
+        "b": torch.arange(4),
+        "c": torch.arange(4),
+        "d": torch.ones(3, dtype=torch.bfloat16),
+    }
+    torch.save(state, tmp_path / "a.pth")
+    stats = parsed("inspect", tmp_path / "a.pth", "--stats")["stats"]
+    finite = torch.tensor([1.0, 0.0, 0.0, 5.0])
+    assert stats["a"]["mean"] == pytest.approx(float(finite.mean()))
+    assert stats["a"]["std"] == pytest.approx(float(finite.std(correction=0)))
+    assert (stats["a"]["nan"], stats["a"]["infinite"], stats["a"]["zero_share"]) == (1, 1, 2 / 6)
+    assert (stats["b"]["equals"], stats["c"]["equals"], stats["d"]["equals"]) == (None, "b", None)
+    assert (stats["d"]["low"], stats["d"]["high"]) == (1.0, 1.0)
+    assert "equals b" in call("inspect", tmp_path / "a.pth", "--stats")
+
+
+def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202egnp\r\n"
+    state = {f"{evil}.weight": torch.ones(2), evil: torch.ones(1)}
+    torch.save({evil: state, f"x{evil}": evil, "y": [evil]}, tmp_path / "a.pth")
+    torch.save({evil: {evil: torch.ones(3)}}, tmp_path / "b.pth")
+    for arguments in (
+        ("inspect", tmp_path / "a.pth", "--keys", "--stats"),
+        ("inspect", tmp_path / "a.pth", "--keys", "*"),
+        ("inspect", tmp_path / "a.pth", "--json"),
+    ):
+        assert_calm(call(*arguments))
+    assert_calm(call("diff", tmp_path / "a.pth", "dict(type='ResNet', depth=18)", code=1))
+    assert_calm(call("diff", tmp_path / "a.pth", tmp_path / "b.pth", code=1))
+    assert_calm(call("inspect", tmp_path / f"{evil}.pth", code=2))
+    assert_calm(call("inspect", tmp_path / "a.pth", f"--pretrain.key={evil}no", code=2))
+
+
+def assert_calm(text: str) -> None:
+    assert text and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), repr(text)
+
+
+def test_errors_end_with_2(tmp_path: Path, file: Path) -> None:
+    assert "did you mean a.pth?" in call("inspect", tmp_path / "none.pth", code=2)
+    assert "text, which begins 'hello'" in call("inspect", write(tmp_path / "a.txt", "hello"), code=2)
+    torch.save({"a": torch.ones(1), "b": torch.hub.load}, tmp_path / "bad.pth")
+    assert "torch.hub.load" in call("inspect", tmp_path / "bad.pth", code=2)
+    assert "did you mean key?" in call("inspect", file, "--pretrain.kee", "x", code=2)
+    assert "needs a value" in call("inspect", file, "--pretrain.key", code=2)
+    assert "there is no entry 'techer'" in call("inspect", file, "--pretrain.key", "techer", code=2)
+    assert "did you mean backbones?" in call("list", "backbone", code=2)
+    assert "did you mean ResNet" in call("show", "ResNett", code=2)
+    assert "only dict(" in call("diff", file, "dict(type=exit())", code=2)
+    with pytest.raises(SystemExit) as error:
+        run(["inspect"])
+    assert error.value.code == 2
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_fields_of_pretrain(tmp_path: Path) -> None:
+    state = dict(resnet().state_dict())
+    torch.save(
+        {"student": state, "teacher": state, "old": {f"x_{k}": v for k, v in state.items()}},
+        tmp_path / "a.pth",
+    )
+    assert parsed("inspect", tmp_path / "a.pth")["entry"] == "teacher"
+    told = parsed("inspect", tmp_path / "a.pth", "--pretrain.key", "student")
+    assert told["entry"] == "student" and "pretrain={'path'" not in told["config"]
+    assert "pretrain=dict(path=" in told["config"] and "key='student'" in told["config"]
+    rules = "--pretrain.revise_keys=[('^x_', '')]"
+    told = parsed("inspect", tmp_path / "a.pth", "--pretrain.key", "old", rules)
+    assert told["architecture"]["figures"]["depth"] == 18
+
+
+def test_colours_are_for_terminals(file: Path) -> None:
+    main, other = pty.openpty()
+    with os.fdopen(other, "w") as terminal, os.fdopen(main, "rb", closefd=True):
+        assert Style(terminal, {}).coloured
+        assert not Style(terminal, {"NO_COLOR": "1"}).coloured
+        assert not Style(terminal, {"TERM": "dumb"}).coloured
+        assert Style(terminal, {"NO_COLOR": ""})("x", "red") == "\x1b[31mx\x1b[0m"
+    assert Style(io.StringIO(), {})("x", "red") == "x"
+
+
+def test_inspect_needs_no_torch(file: Path) -> None:
+    code = (
+        "import sys; from framework.inspection.cli import run; "
+        f"code = run(['inspect', {str(file)!r}, '--keys']); "
+        "print(code, sorted({'torch', 'numpy', 'mmengine', 'requests', 'fsspec'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_the_program(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "framework", "inspect", str(file)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and done.stdout == call("inspect", file) and done.stderr == ""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["framework"] == "framework.inspection.cli:main"
+
+
+def test_a_page_is_written(file: Path, tmp_path: Path) -> None:
+    call("inspect", file, "dict(type='ResNet', depth=18)", "--html", tmp_path / "page.html")
+    assert "</html>" in (tmp_path / "page.html").read_text()
+
+
+def test_inspect_with_a_model_tells_what_a_load_does(file: Path) -> None:
+    config = "dict(type='ResNet', depth=18, base_channels=8, stem_channels=8, se_ratio=4)"
+    told = parsed("inspect", file, config)["load"]
+    assert {name.split(".")[2] for name in told["fresh"]} == {"se"}
+    report = load_pretrained(resnet(se_ratio=4), file)
+    assert told["fresh"] == list(report.fresh) and told["coverage"] == report.coverage
+
+
+def test_average_and_publish_write_what_safetensors_reads(file: Path, tmp_path: Path) -> None:
+    told = parsed("publish", file, "-o", tmp_path / "out")
+    assert Path(told["path"]).name == f"a-{told['sha256'][:8]}.safetensors"
+    same(safetensors.torch.load_file(told["path"]), dict(resnet().state_dict()))
+
+
+def same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> None:
+    assert got.keys() == want.keys()
+    for name, tensor in want.items():
+        assert got[name].dtype == tensor.dtype and torch.equal(got[name], tensor), name
