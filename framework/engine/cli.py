@@ -1,4 +1,4 @@
-"""The command lines of `tools/train.py`, `tools/test.py` and `tools/plot.py`."""
+"""The command lines of `tools/train.py`, `tools/test.py`, `tools/plot.py` and `tools/repeat.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
@@ -15,7 +16,8 @@ from framework.datasets import DatasetError
 from framework.engine.curves import plot_curves
 from framework.engine.interrupt import Interrupted, go_on_command
 from framework.engine.options import EMA_MOMENTUM, Options
-from framework.engine.run import evaluate, summary, train
+from framework.engine.repeat import Repeats, Run, repeat, table
+from framework.engine.run import evaluate, plan, summary, train
 from framework.errors import ConfigError, SaveError
 from framework.pretrain.errors import PretrainError
 
@@ -54,9 +56,13 @@ def train_command(arguments: Sequence[str] | None = None) -> str:
     )
     _add_speed(parser)
     parser.add_argument("--seed", type=int, help="seed of the run")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan after one batch, and write nothing"
+    )
     given = vars(parser.parse_args(arguments))
-    config = given.pop("config")
-    return summary(train(config, Options(changes=given.pop("cfg_options"), **given)))
+    config, dry_run = given.pop("config"), given.pop("dry_run")
+    options = Options(changes=given.pop("cfg_options"), **given)
+    return plan(config, options) if dry_run else summary(train(config, options))
 
 
 def test_command(arguments: Sequence[str] | None = None) -> str:
@@ -76,6 +82,33 @@ def plot_command(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="e.g. 'train loss' 'train lr'")
     given = parser.parse_args(arguments)
     return f"{given.output}: {', '.join(plot_curves(given.runs, given.output, given.names))}"
+
+
+def repeat_command(arguments: Sequence[str] | None = None) -> str:
+    """Train with several seeds as the command line says; return the table."""
+    parser = argparse.ArgumentParser(description="Train configs with several seeds, and compare.")
+    parser.add_argument(
+        "configs", nargs="+", metavar="[NAME=]CONFIG", help="a config, and the name of its row"
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many seeds, from 0")
+    parser.add_argument(
+        "--vary", nargs="+", default=[], metavar="NAME", help="values that become the seed, too"
+    )
+    parser.add_argument("--work-dir", default="work_dirs/repeat", help="folder of the runs")
+    parser.add_argument("--metric", help="what is compared (default: the first metric of the test)")
+    parser.add_argument("--jobs", type=int, help="runs at the same time (default: one on each core)")
+    _add_changes(parser)
+    given = parser.parse_args(arguments)
+    named = [config.rpartition("=") for config in given.configs]
+    configs = {name or Path(config).stem: config for name, _, config in named}
+    options = (given.vary, given.work_dir, given.cfg_options, given.jobs)
+    runs = repeat(Repeats(configs, range(given.seeds), *options), _tell_run)
+    return table(runs, given.metric)
+
+
+def _tell_run(run: Run) -> None:
+    name, value = next(iter(run.metrics.items()))
+    sys.stderr.write(f"{run.name}, seed {run.seed}: {name} {value:.4f} ({run.seconds:.0f} s)\n")
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +134,12 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder of checkpoints and logs")
+    _add_changes(parser)
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="how processes were started")
+    return parser
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -109,5 +148,3 @@ def _parser(description: str) -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="change the config, e.g. model.pretrain=weights.pth optim_wrapper.optimizer.lr=0.1",
     )
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="how processes were started")
-    return parser

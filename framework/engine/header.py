@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import nn
+from torch.utils.data import DataLoader
 
 import framework
 
@@ -67,6 +68,21 @@ def describe_model(model: nn.Module, resumed: str = "") -> str:
     total, trainable = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
     sources = resumed or "; ".join(_sources(model)) or "nothing, all are initial values"
     return f"{type(model).__name__}: {total:,} parameters, {trainable:,} trainable; loaded from {sources}"
+
+
+def describe_data(loader: DataLoader[Any], processes: int) -> str:
+    """Return one line: how many items a data loader has, and how they fall into batches."""
+    dataset, batch = loader.dataset, loader.batch_size or 0
+    items = len(dataset)  # type: ignore[arg-type]
+    own = len(loader.sampler)  # type: ignore[arg-type]
+    kind = type(getattr(dataset, "dataset", dataset)).__name__
+    several = f" on each of {processes} processes" if processes > 1 else ""
+    text = f"{kind}, {items:,} items, {len(loader):,} batches of {batch}{several}"
+    rest = own % batch if batch else 0
+    if rest:
+        text += f", the last {rest} items left out" if loader.drop_last else f", the last of {rest}"
+    twice = own * processes - items
+    return f"{text}; {twice} items come twice, to divide by {processes}" if 0 < twice < processes else text
 
 
 def _sources(model: nn.Module) -> Iterator[str]:

@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from framework.engine.console import DETAIL, ProgressBar
-from framework.engine.header import describe_model
+from framework.engine.header import describe_data, describe_model
 from framework.engine.metrics_file import MetricsFile
 from framework.registry import HOOKS
 
@@ -48,7 +48,8 @@ class LoggerHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Say what is trained, and open the bar of the whole training."""
-        runner.logger.info(describe_model(runner.bare_model))
+        runner.logger.info(describe_model(runner.bare_model, runner.resumed_from))
+        runner.logger.info(f"Training data: {describe_data(runner.train_dataloader, runner.world_size)}")
         if self.file is not None:
             self.file.begin(runner.iter, runner.timestamp)
         self.bars.append(ProgressBar(runner.max_iters, runner.iter, "train"))

@@ -30,12 +30,7 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
         PretrainError: Weights or checkpoint cannot be had, or do not fit.
         Interrupted: Ctrl-C or a termination; the training was saved before.
     """
-    options = options or Options()
-    cfg = _prepared(config, options)
-    if cfg.get("train_cfg") is None:
-        raise ConfigError(f"{config} has no train_cfg, so it cannot be trained with")
-    apply_options(cfg, options)
-    _set_resume(cfg, options)
+    cfg = _training(config, options or Options())
     runner = Runner.from_cfg(cfg)
     interrupt = InterruptHook()
     runner.register_hook(interrupt)
@@ -46,6 +41,25 @@ def train(config: str | Path, options: Options | None = None) -> dict[str, float
     finally:
         interrupt.release()
         runner.close()
+
+
+def plan(config: str | Path, options: Options | None = None) -> str:
+    """Do the first iteration of a training and forget it; nothing is written.
+
+    Args:
+        config: A config file.
+        options: What to change.
+
+    Returns:
+        The plan of the run: data, model and its weights, optimiser, schedule, checkpoints.
+
+    Raises:
+        ConfigError: The config or a change to it is wrong.
+        PretrainError: Weights or checkpoint cannot be had, or do not fit.
+    """
+    from framework.engine.dry_run import dry_run
+
+    return dry_run(_training(config, options or Options()))
 
 
 def evaluate(config: str | Path, checkpoint: str | Path, options: Options | None = None) -> dict[str, float]:
@@ -85,6 +99,15 @@ def summary(metrics: Mapping[str, float]) -> str:
         return f"test {', '.join(values)}"
     others = f" ({', '.join(values[1:])})" if len(values) > 1 else ""
     return f"test accuracy: {metrics['accuracy/top1']:.4f}{others}"
+
+
+def _training(config: str | Path, options: Options) -> Config:
+    cfg = _prepared(config, options)
+    if cfg.get("train_cfg") is None:
+        raise ConfigError(f"{config} has no train_cfg, so it cannot be trained with")
+    apply_options(cfg, options)
+    _set_resume(cfg, options)
+    return cfg
 
 
 def _prepared(config: str | Path, options: Options) -> Config:
