@@ -185,7 +185,7 @@ OTHERS: dict[str, Callable[[], Weights]] = {
     "dinov3": lambda: rotary_vit(),
     "dinov3_swiglu": lambda: rotary_vit(),
     "mmpretrain_swiglu": lambda: vit(**SCALED),
-    "clip": lambda: vit(num_classes=0, pre_norm=True),
+    "clip": lambda: {k: t for k, t in vit(pre_norm=True).items() if k != "head.bias"},
     "mmpretrain_deep": lambda: resnet("resnet_c"),
 }
 

@@ -12,6 +12,7 @@ from framework.pretrain.checkpoint import Checkpoint, LazyTensor
 from framework.pretrain.dialects.common import WRAPPERS
 from framework.pretrain.errors import CheckpointError, MismatchError
 from framework.pretrain.spec import PretrainSpec
+from framework.pretrain.stacked import unstacked
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def take_inventory(checkpoint: Checkpoint, spec: PretrainSpec) -> Inventory:
         CheckpointError: There is no tensor in the file.
         MismatchError: `key` or `sub_level` is not in the file, or a rule makes two keys equal.
     """
-    everything = list(_flatten(checkpoint.tree, ""))
+    everything = list(unstacked(_flatten(checkpoint.tree, "")))
     if not everything:
         raise CheckpointError(f"{checkpoint.path}: there is no tensor in this file ({checkpoint.format})")
     chosen = _under_key(everything, spec.key, checkpoint)

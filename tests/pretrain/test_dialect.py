@@ -25,7 +25,7 @@ IDS = [f"{table.name}-{column}" for table, column in COLUMNS]
 
 #: What real models have besides the tensors of a table: index buffers, pretext heads, poolers.
 BESIDE = re.compile(
-    r"relative_position_index|relative_coords_table|mask_token|lm_head|^visual_projection|pooler\.dense"
+    r"relative_position_index|relative_coords_table|mask_token|lm_head|pooler\.dense"
 )
 
 

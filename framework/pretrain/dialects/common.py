@@ -71,6 +71,10 @@ BOOKKEEPING = frozenset(
     | {"periods"}  # of rotary positions: files of DINOv3 have them rounded
 )
 
+#: Segments below which the first axis of every tensor counts the layers. big_vision's scanned encoder:
+#: google-research/big_vision@0127fb6 models/vit.py, `scan=True`.
+STACKED = ("encoderblock",)
+
 #: Where classifiers keep their last linear layer.
 HEADS = (
     "head.fc",
@@ -87,6 +91,7 @@ HEADS = (
     "classifier.6",
     "last_linear",
     "linear",
+    "visual_projection",  # of CLIP in transformers
 )
 
 #: Where the head of the distillation token is.

@@ -4,7 +4,8 @@ from framework.pretrain.dialect import Column, Table, row
 
 COLUMNS = {
     "timm": Column(
-        producers="torchvision, timm, framework; MoCo, SimSiam, SwAV, Barlow Twins, VICReg, DINO, VISSL",
+        producers="torchvision, timm, framework; MoCo, SimSiam, SwAV, DINO, Barlow Twins, VICReg, SparK "
+        "and VISSL",
         source="torchvision 0.29, models/resnet.py; timm 1.0.31, models/resnet.py (deep stem, SE)",
         head="fc.*",
         tested="torchvision 0.29.2, timm 1.0.31",
@@ -43,12 +44,24 @@ COLUMNS = {
         head="linear.*",
         tested="torchvision 0.29.2, renamed",
     ),
+    "caffe2": Column(
+        producers="Caffe2: Detectron, MSRA (`R-50.pkl`)",
+        source="facebookresearch/detectron2@02b5c4e2 checkpoint/c2_model_loading.py",
+        head={"weight": "fc1000_w", "bias": "fc1000_b"},
+        tested="torchvision 0.29.2, renamed",
+    ),
     "sequential": Column(
         producers="nn.Sequential of a ResNet's children, as in lightly's examples",
         source="lightly-ai/lightly@e8d317fc examples; torchvision 0.29, models/resnet.py",
         tested="torchvision 0.29.2, renamed",
     ),
 }
+
+
+def _caffe2(name: str) -> dict[str, str]:
+    """Write the leaves of a normalisation layer as Caffe2 does: scale, bias, running mean and variance."""
+    leaves = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    return {leaf: f"{name}_{short}" for leaf, short in leaves.items()}
 
 
 def _stem() -> tuple:
@@ -63,12 +76,14 @@ def _block(number: int) -> tuple:
             f"layer{{}}.{{}}.conv{number}.*",
             huggingface=f"encoder.stages.{{-1}}.layers.{{}}.layer.{number - 1}.convolution.*",
             detectron2=f"res{{+1}}.{{}}.conv{number}.*",
+            caffe2={"weight": f"res{{+1}}_{{}}_branch2{'abc'[number - 1]}_w"},
             sequential=f"{{+3}}.{{}}.conv{number}.*",
         ),
         row(
             f"layer{{}}.{{}}.bn{number}.*",
             huggingface=f"encoder.stages.{{-1}}.layers.{{}}.layer.{number - 1}.normalization.*",
             detectron2=f"res{{+1}}.{{}}.conv{number}.norm.*",
+            caffe2=_caffe2(f"res{{+1}}_{{}}_branch2{'abc'[number - 1]}_bn"),
             sequential=f"{{+3}}.{{}}.bn{number}.*",
         ),
     )
@@ -86,6 +101,7 @@ TABLE = Table(
             "conv1.*",
             huggingface="embedder.embedder.convolution.*",
             detectron2="stem.conv1.*",
+            caffe2={"weight": "conv1_w"},
             sequential="0.*",
         ),
         row(
@@ -93,6 +109,7 @@ TABLE = Table(
             mmpretrain_deep="stem.7.*",
             huggingface="embedder.embedder.normalization.*",
             detectron2="stem.conv1.norm.*",
+            caffe2=_caffe2("res_conv1_bn"),
             sequential="1.*",
         ),
         *_block(1),
@@ -103,12 +120,14 @@ TABLE = Table(
             "layer{}.{}.downsample.0.*",
             huggingface="encoder.stages.{-1}.layers.{}.shortcut.convolution.*",
             detectron2="res{+1}.{}.shortcut.*",
+            caffe2={"weight": "res{+1}_{}_branch1_w"},
             sequential="{+3}.{}.downsample.0.*",
         ),
         row(
             "layer{}.{}.downsample.1.*",
             huggingface="encoder.stages.{-1}.layers.{}.shortcut.normalization.*",
             detectron2="res{+1}.{}.shortcut.norm.*",
+            caffe2=_caffe2("res{+1}_{}_branch1_bn"),
             sequential="{+3}.{}.downsample.1.*",
         ),
     ),

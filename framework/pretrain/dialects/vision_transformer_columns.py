@@ -1,6 +1,6 @@
 """The columns of the table of Vision Transformers; its rows are in `vision_transformer.py`."""
 
-from framework.pretrain.dialect import Column, jax_layer
+from framework.pretrain.dialect import Column, jax_layer, view
 
 _TIMM = "timm 1.0.31"
 _TRANSFORMERS = "transformers 5.23.0"
@@ -195,13 +195,15 @@ COLUMNS = {
         producers="transformers: the vision towers of CLIP and SigLIP",
         source="transformers 5.23.0, models/clip/modeling_clip.py",
         prefix="vision_model.",
+        head="^visual_projection.*",
         tested=_TRANSFORMERS,
     ),
     "clip": Column(
         producers="OpenAI CLIP, open_clip: the visual tower (TorchScript, too)",
         source="mlfoundations/open_clip@89fb801 transformer.py",
         prefix="visual.",
-        tested="timm 1.0.31, renamed",
+        head={"weight": view("proj", "i o -> o i")},
+        tested="open_clip 3.3.0",
     ),
     "torchvision": Column(
         producers="torchvision >= 0.13",
