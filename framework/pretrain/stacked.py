@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # names and shapes are had without torch
 
     from framework.pretrain.inventory import FileTensor
 
-_SEGMENT = re.compile(rf"(?:^|(?<=[./]))(?:{'|'.join(STACKED)})(?=[./])")
+#: Behind the segment stands one of Flax's modules, which it names by class and number.
+_SEGMENT = re.compile(rf"(?:^|(?<=[./]))(?:{'|'.join(STACKED)})(?=[./][A-Z]\w*_\d+[./])")
 
 
 def unstacked(tensors: Iterable[FileTensor]) -> Iterator[FileTensor]:

@@ -154,6 +154,14 @@ def test_scanned_layers_in_a_nested_tree_and_too_few_of_them(tmp_path, filled) -
     assert {name.split(".")[1] for name in deeper.pretrain_report.fresh} == {"3"}
 
 
+def test_a_module_of_ones_own_of_that_name_is_left_whole(tmp_path) -> None:
+    made = nn.ModuleDict({"encoderblock": nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))})
+    torch.save(made.state_dict(), tmp_path / "own.pth")
+    again = nn.ModuleDict({"encoderblock": nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))})
+    assert load_pretrained(again, tmp_path / "own.pth").clean
+    assert torch.equal(again["encoderblock"][0].weight, made["encoderblock"][0].weight)
+
+
 def _saved(model: nn.Module, folder: Any) -> str:
     torch.save(model.state_dict(), folder / "source.pth")
     return str(folder / "source.pth")
