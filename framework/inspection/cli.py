@@ -146,7 +146,8 @@ def inspect_command(given: argparse.Namespace, fields: dict[str, Any], style: St
     if given.html:
         from framework.inspection.page import write_page
 
-        write_page(given.html, facts, report.report if report else None)
+        trust = bool(fields.get("trust_pickle"))
+        write_page(given.html, facts, report.report if report else None, trust_pickle=trust)
     if given.json:
         plain = {**facts.to_dict(), "config": _config_line(facts, pretrain)}
         plain.update({"load": report.to_dict()} if report else {})

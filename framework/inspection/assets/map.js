@@ -8,8 +8,8 @@ const STROKES = { // directions of the lines over an area, by tone
 
 /** Areas of a node's tensors on a canvas. Small ones are drawn together, so that thousands cost little. */
 class AreaMap {
-  constructor(canvas, tip, kinds, { onSelect, onZoom }) {
-    Object.assign(this, { canvas, tip, kinds, selected: null, filtered: false, cells: [] });
+  constructor(canvas, { tip, frame }, kinds, { onSelect, onZoom }) {
+    Object.assign(this, { canvas, tip, frame, kinds, selected: null, filtered: false, cells: [] });
     this.context = canvas.getContext("2d");
     new ResizeObserver(() => this.layOut()).observe(canvas);
     canvas.addEventListener("mousemove", (event) => this.hover(event));
@@ -33,6 +33,7 @@ class AreaMap {
     this.cells = [];
     this.place(this.node, { x: 0, y: 0, w, h }, 0);
     this.draw();
+    this.outline();
   }
 
   /** Find the pieces of a group; those that are too small to be told apart become one. */
@@ -71,7 +72,6 @@ class AreaMap {
       if (cell.hasInside) this.drawGroup(cell, looks);
       else this.drawArea(cell, looks);
     }
-    this.drawSelection(colour("text"), colour("surface"));
   }
 
   drawGroup({ item, x, y, w, h, hasHeader }, looks) {
@@ -156,15 +156,13 @@ class AreaMap {
     return this.context.createPattern(tile, "repeat");
   }
 
-  drawSelection(dark, light) {
+  /** Put the frame around the chosen piece; it is an element of its own, so that choosing draws nothing. */
+  outline() {
     const cell = this.selected && this.cellOf(this.selected);
+    this.frame.hidden = !cell;
     if (!cell) return;
-    const { context } = this;
-    [[dark, 4], [light, 1.5]].forEach(([colour, width]) => {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.strokeRect(cell.x + 1.5, cell.y + 1.5, Math.max(cell.w - 4, 1), Math.max(cell.h - 4, 1));
-    });
+    const place = { left: cell.x, top: cell.y, width: Math.max(cell.w, 6), height: Math.max(cell.h, 6) };
+    for (const [name, value] of Object.entries(place)) this.frame.style[name] = `${value}px`;
   }
 
   /** Return the piece that shows a node, or the smallest one that holds it. */
@@ -178,7 +176,7 @@ class AreaMap {
 
   select(node) {
     this.selected = node;
-    this.draw();
+    this.outline();
   }
 
   /** Return the group to zoom into: one step from what is shown towards the node. */

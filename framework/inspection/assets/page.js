@@ -13,7 +13,7 @@ class Page {
       onSelect: (node) => this.select(node, false),
       onEnter: () => byId("detail").focus(),
     });
-    this.map = new AreaMap(byId("map"), byId("tip"), data.kinds, {
+    this.map = new AreaMap(byId("map"), { tip: byId("tip"), frame: byId("chosen") }, data.kinds, {
       onSelect: (node) => this.select(node, true),
       onZoom: (node) => this.zoom(node),
     });
@@ -117,7 +117,7 @@ class Page {
     byId("found").textContent = isOn ? plural(found, "tensor") : "";
     this.map.filtered = isOn;
     this.tree.setFiltered(isOn, found <= 1000);
-    this.map.layOut();
+    this.map.draw();
   }
 
   select(node, fromMap) {

@@ -89,11 +89,27 @@ class Tree {
     const last = Math.min(this.rows.length, first + Math.ceil(this.host.clientHeight / ROW) + 2 * SPARE);
     if (!anew && first === this.first) return;
     this.first = first;
-    const shown = this.rows.slice(first, last).map((node, i) => this.row(node, first + i));
-    if (this.rows.length && (this.active < first || this.active >= last)) {
-      shown.push(this.row(this.rows[this.active], this.active)); // focus is on it
+    this.shown = new Map();
+    for (let at = first; at < last; at += 1) this.shown.set(at, this.row(this.rows[at], at));
+    if (this.rows.length && !this.shown.has(this.active)) { // focus is on it
+      this.shown.set(this.active, this.row(this.rows[this.active], this.active));
     }
-    this.space.replaceChildren(...shown);
+    this.space.replaceChildren(...this.shown.values());
+    this.point();
+  }
+
+  /** Draw single rows again. */
+  redraw(places) {
+    for (const at of places) {
+      if (!this.shown.has(at) || at >= this.rows.length) continue;
+      const row = this.row(this.rows[at], at);
+      this.shown.get(at).replaceWith(row);
+      this.shown.set(at, row);
+    }
+    this.point();
+  }
+
+  point() {
     if (this.rows.length) this.host.setAttribute("aria-activedescendant", `row-${this.active}`);
     else this.host.removeAttribute("aria-activedescendant");
   }
@@ -130,10 +146,12 @@ class Tree {
   /** Make a row the one that keys act on, and show its details. */
   choose(at) {
     if (!this.rows.length) return;
+    const before = new Set([this.active, this.rows.indexOf(this.selected)]);
     this.active = Math.min(Math.max(at, 0), this.rows.length - 1);
     this.selected = this.rows[this.active];
     this.scrollTo(this.active);
-    this.draw(true);
+    this.draw(!this.shown.has(this.active));
+    this.redraw(before.add(this.active));
     this.onSelect(this.selected);
   }
 
