@@ -31,7 +31,7 @@ KINDS: Mapping[str, Registry] = {
 OTHERS = ("dialects", "configs")
 
 _LOSS = {"type": "CrossEntropyLoss"}
-_MLP = {"in_channels": 512, "hid_channels": 512, "out_channels": 128}
+_MLP = {"in_channels": 128, "hid_channels": 512, "out_channels": 128}
 
 #: Values of required arguments in examples, by name.
 VALUES: Mapping[str, Any] = {
@@ -53,7 +53,10 @@ VALUES: Mapping[str, Any] = {
     "fix_pred_lr": True,
     "num_views": [2],
     "transforms": [[{"type": "RandomHorizontalFlip"}]],
+    "hidden_channels": 512,
+    "num_crops": 8,
     "loss": _LOSS,
+    "predictor": {"type": "NonLinearNeck", **_MLP},
     "backbone": {"type": "ResNet", "depth": 18},
     "model": {"type": "ResNet", "depth": 18},
 }

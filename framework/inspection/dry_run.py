@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from framework.config import without_pretrain
 from framework.pretrain.align import propose
 from framework.pretrain.checkpoint import open_checkpoint
@@ -55,7 +57,7 @@ def dry_run(model: Mapping[str, Any], pretrain: Any) -> DryRun:
     spec = parse_spec(pretrain)
     runs: list[DryRun] = []
     try:
-        with deferred_init():
+        with torch.random.fork_rng(devices=[]), deferred_init():
             module = MODELS.build(without_pretrain(dict(model)))
             report = plan_pretrained(module, spec)
             rules = _proposed(report, spec)
