@@ -70,3 +70,17 @@ def test_a_pipeline_that_ends_in_something_else_is_an_error():
 def test_an_unknown_split():
     with pytest.raises(ConfigError, match="train, test, all, not 'tset'"):
         build(split="tset")
+
+
+def test_some_images_of_each_class_are_drawn_from_the_split() -> None:
+    everything, few, others = build(), build(shots=10), build(shots=10, shots_seed=1)
+    assert np.bincount(few.labels).tolist() == [10] * 10
+    known = {image.numpy().tobytes() for image in everything.images}
+    assert all(image.numpy().tobytes() in known for image in few.images)
+    assert not np.array_equal(few.images, others.images)
+    assert np.array_equal(few.images, build(shots=10, shots_seed=0).images)
+
+
+def test_more_images_of_a_class_than_there_are_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"shots=500, but there are 1 to 12\d images of each class"):
+        build(shots=500)
