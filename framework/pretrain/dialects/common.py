@@ -32,6 +32,7 @@ PREFERRED = frozenset(
         ("backbone", "target_net"),  # BYOL in mmpretrain
         ("backbone", "momentum_encoder"),  # MoCo v3 in mmpretrain
         ("backbone", "encoder_k"),  # MoCo, DenseCL in mmpretrain
+        ("teacher", "backbone"),  # DINO in mmpretrain and here
         ("state_dict_ema", "state_dict"),  # timm's loader default
         ("model_ema", "model"),  # DeiT, ConvNeXt, BEiT forks
         ("ema_model", "model"),
