@@ -3,6 +3,7 @@
 from framework.config import load_config
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
+from framework.engine.dino_hooks import DINOFreezeLastLayerHook, DINOTeacherTempWarmupHook
 from framework.engine.lars import LARS
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
@@ -22,6 +23,8 @@ __all__ = [
     "LARS",
     "AmpOptimWrapper",
     "CheckpointHook",
+    "DINOFreezeLastLayerHook",
+    "DINOTeacherTempWarmupHook",
     "DefaultOptimWrapperConstructor",
     "EpochBasedTrainLoop",
     "IterBasedTrainLoop",

@@ -1,6 +1,7 @@
 """Necks: features to features."""
 
 from framework.models.necks.cls_batch_norm import ClsBatchNormNeck
+from framework.models.necks.dino_neck import DINONeck
 from framework.models.necks.generalized_mean_pooling import GeneralizedMeanPooling
 from framework.models.necks.global_average_pooling import GlobalAveragePooling
 from framework.models.necks.identity import Identity
@@ -11,6 +12,7 @@ from framework.models.necks.swav_neck import SwAVNeck
 
 __all__ = [
     "ClsBatchNormNeck",
+    "DINONeck",
     "GeneralizedMeanPooling",
     "GlobalAveragePooling",
     "Identity",

@@ -50,7 +50,7 @@ METHODS: dict[str, dict] = {
     "MoCo": {
         "neck": {"type": "MoCoV2Neck", "in_channels": 4, "hid_channels": 16, "out_channels": 8},
         "head": CONTRAST,
-        "queue_len": 48,
+        "queue_len": 128,
         "feat_dim": 8,
         "momentum": 0.05,
     },
@@ -61,9 +61,30 @@ METHODS: dict[str, dict] = {
         "neck": {"type": "SwAVNeck", "in_channels": 4, "hid_channels": 16, "out_channels": 8},
         "head": {"type": "SwAVHead", "loss": CLUSTER},
     },
+    "MoCoV3": {
+        "neck": neck(num_layers=3),
+        "head": {
+            "type": "MoCoV3Head",
+            "predictor": neck(in_channels=8, with_avg_pool=False),
+            "loss": {"type": "CrossEntropyLoss", "loss_weight": 0.4},
+            "temperature": 0.2,
+        },
+        "base_momentum": 0.05,
+    },
+    "DINO": {
+        "neck": {
+            "type": "DINONeck",
+            "in_channels": 4,
+            "hidden_channels": 16,
+            "bottleneck_channels": 8,
+            "out_channels": 12,
+        },
+        "head": {"type": "DINOHead", "out_channels": 12, "num_crops": 3, "teacher_temp": 0.07},
+        "base_momentum": 0.05,
+    },
 }
 METHODS = {name: {"type": name, "backbone": BACKBONE, **parts} for name, parts in METHODS.items()}
-SIZES = {"SwAV": (8, 8, 6)}
+SIZES = {"SwAV": (8, 8, 6), "DINO": (8, 8, 6)}
 BATCH, STEPS = 8, 2
 
 
