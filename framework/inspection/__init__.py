@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framework.inspection.facts import FileFacts, inspect_file
+    from framework.inspection.page import write_page
 
-_MODULE_OF = {"FileFacts": "facts", "inspect_file": "facts"}
+_MODULE_OF = {"FileFacts": "facts", "inspect_file": "facts", "write_page": "page"}
 
-__all__ = ["FileFacts", "inspect_file"]
+__all__ = ["FileFacts", "inspect_file", "write_page"]
 
 
 def __getattr__(name: str) -> Any:

@@ -246,6 +246,12 @@ def test_every_kind_has_a_mark_and_a_colour() -> None:
     assert {tone for tone in tones if f".tone-{tone} {{" not in STYLE} == set()
 
 
+def test_the_documentation_explains_every_colour() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "page.md").read_text()
+    section = page.split("| colour | the tensor |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| ([\w ]+) \|", section, re.MULTILINE) == list(STATUSES)
+
+
 def test_the_files_of_the_page_are_short() -> None:
     lengths = {asset.name: len(asset.read_text().splitlines()) for asset in ASSETS.iterdir()}
     assert {name: n for name, n in lengths.items() if n > 400} == {} and len(lengths) == 9
