@@ -95,9 +95,9 @@ def test_parts_by_name_other_channels_and_arguments() -> None:
         {"type": "TorchvisionBackbone", "name": "mobilenet_v2", "model_args": {"width_mult": 0.5}}
     )
     assert wide.out_channels == (1280,) and wide.model.features[0][0].out_channels == 16
-    depth = {"model.features.0.0.weight": 0, "model.features.3.conv.0.0.weight": 3, "model.x": 19}
+    depth = {"model.features.0.0.weight": 0, "model.features.3.conv.0.0.weight": 3}
     assert {name: wide.get_layer_depth(name)[0] for name in depth} == depth
-    assert wide.get_layer_depth("backbone.model.features.18.1.bias", "backbone.") == (18, 20)
+    assert wide.get_layer_depth("backbone.model.features.18.1.bias", "backbone.") == (18, 19)
 
 
 def test_a_classifier_on_torchvisions_network() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from framework.errors import ConfigError, did_you_mean
-from framework.models.backbones.base import BaseBackbone, check_out_indices
+from framework.models.backbones.base import check_out_indices
+from framework.models.backbones.foreign import ForeignBackbone
 from framework.models.backbones.probe import channels_of, run_without_values
 from framework.registry import BACKBONES
 
@@ -16,7 +17,7 @@ SIZE = 224
 
 
 @BACKBONES.register_module()
-class HuggingFaceBackbone(BaseBackbone):
+class HuggingFaceBackbone(ForeignBackbone):
     """A network of transformers without its head. Needs the package transformers.
 
     Its parameters are named as those of transformers' model, behind `model.`.
@@ -28,6 +29,8 @@ class HuggingFaceBackbone(BaseBackbone):
         in_channels: Channels of the images. Default: as `config` has it.
         out_indices: The stages or layers, from 0, that give features (`hidden_states` without the first);
             negative ones count from the end. Default: the network's last hidden state, once.
+        frozen_stages: What does not learn: -1 nothing, 0 all that comes before the blocks, n the first n
+            stages, too. A stage is a run of blocks that give one shape, in a network of one shape each block.
         norm_eval: Whether batch normalisation keeps its statistics in training.
         init_cfg: mmengine's initialisers, applied when `init_weights` is called.
 
@@ -42,19 +45,18 @@ class HuggingFaceBackbone(BaseBackbone):
         out_indices: Sequence[int] | int | None = None,
         norm_eval: bool = False,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__(init_cfg)
         self.norm_eval = norm_eval
         self.model = _network(config, in_channels)
-        settings: Any = self.model.config
-        size = getattr(settings, "image_size", SIZE)
-        size = tuple(size) if isinstance(size, list | tuple) else (size, size)
-        output = run_without_values(_Hidden(self.model), 1, settings.num_channels, *size)
+        output = run_without_values(self.runnable(), *self.input_shape())
         self.out_indices: tuple[int, ...] | None = None
         if out_indices is not None:
             self.out_indices = check_out_indices(out_indices, len(output.hidden_states) - 1)
         self.out_channels = tuple(channels_of(feature) for feature in self._features(output))
         self.feature_dim = self.out_channels[-1]
+        self.freeze_stages(frozen_stages)
 
     def _features(self, output: Any) -> tuple[Tensor, ...]:
         if self.out_indices is None:
@@ -71,13 +73,16 @@ class HuggingFaceBackbone(BaseBackbone):
         """
         return self._features(_Hidden(self.model)(x))
 
-    def num_blocks(self) -> int:
-        """Return 1: the layers of a foreign network are not told apart."""
-        return 1
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of an input that the network takes."""
+        settings: Any = self.model.config
+        size = getattr(settings, "image_size", SIZE)
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        return (1, settings.num_channels, height, width)
 
-    def block_of(self, name: str) -> int:
-        """Return 1, as all parameters belong to one block."""
-        return 1
+    def runnable(self) -> nn.Module:
+        """Return what calls the network with images."""
+        return _Hidden(self.model)
 
 
 class _Hidden(nn.Module):

@@ -8,13 +8,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from framework.errors import ConfigError, did_you_mean
-from framework.models.backbones.base import BaseBackbone, check_out_indices
+from framework.models.backbones.base import check_out_indices
+from framework.models.backbones.foreign import ForeignBackbone
 from framework.pretrain import load_pretrained
 from framework.registry import BACKBONES
 
+SIZE = 224
+
 
 @BACKBONES.register_module(name=["TimmBackbone", "TIMMBackbone"])
-class TimmBackbone(BaseBackbone):
+class TimmBackbone(ForeignBackbone):
     """A network of timm without its classifier. Needs the package timm.
 
     Its parameters are named as timm's, behind `timm_model.`, as in mmpretrain.
@@ -27,6 +30,8 @@ class TimmBackbone(BaseBackbone):
         in_channels: Channels of the images.
         out_indices: The stages that give features, as maps (batch, channels, rows, columns). Default: the
             network's output before pooling and classification, once.
+        frozen_stages: What does not learn: -1 nothing, 0 all that comes before the blocks, n the first n
+            stages, too. A stage is a run of blocks that give one shape, in a network of one shape each block.
         norm_eval: Whether batch normalisation keeps its statistics in training.
         init_cfg: mmengine's initialisers, applied when `init_weights` is called.
         **kwargs: Other arguments of `timm.create_model` for this network.
@@ -35,6 +40,8 @@ class TimmBackbone(BaseBackbone):
         ConfigError: timm is not installed, has no such network, or the network gives no such features.
         PretrainError: The weights cannot be had or do not fit.
     """
+
+    network_name = "timm_model"
 
     def __init__(
         self,
@@ -46,15 +53,19 @@ class TimmBackbone(BaseBackbone):
         out_indices: Sequence[int] | int | None = None,
         norm_eval: bool = False,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        frozen_stages: int = -1,
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
         self.norm_eval = norm_eval
         self.timm_model = _network(model_name, {**kwargs, "in_chans": in_channels})
+        self.in_channels = in_channels
+        self._image_size = kwargs.get("img_size")
         self._set_features(features_only, out_indices)
         path = checkpoint_path or (f"timm://{model_name}" if pretrained else "")
         if path:
             load_pretrained(self, path, where="checkpoint_path" if checkpoint_path else "pretrained")
+        self.freeze_stages(frozen_stages)
 
     def _set_features(self, features_only: bool, out_indices: Sequence[int] | int | None) -> None:
         network: Any = self.timm_model
@@ -85,24 +96,12 @@ class TimmBackbone(BaseBackbone):
         features = network(x)
         return tuple(features) if isinstance(features, list | tuple) else (features,)
 
-    def num_blocks(self) -> int:
-        """Return the number of layers that timm counts between stem and head."""
-        return max(self._layers().values(), default=1) - 1
-
-    def block_of(self, name: str) -> int:
-        """Return the number of timm's layer that a parameter belongs to, 0 for the stem."""
-        layers = self._layers()
-        return layers.get(name.removeprefix("timm_model."), max(layers.values(), default=1))
-
-    def _layers(self) -> dict[str, int]:
-        """Return the number of the layer of each parameter, from timm's own grouping."""
-        from timm.models import group_parameters
-
-        matcher: Any = getattr(self.timm_model, "group_matcher", None)
-        if matcher is None:
-            return {}
-        groups = group_parameters(self.timm_model, matcher(coarse=False), reverse=True)
-        return {name: layer for name, layer in groups.items() if isinstance(layer, int)}
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of an input that the network takes."""
+        settings = getattr(self.timm_model, "pretrained_cfg", None) or {}
+        size = self._image_size or settings.get("input_size", (0, SIZE, SIZE))[1:]
+        height, width = (size, size) if isinstance(size, int) else size
+        return (1, self.in_channels, height, width)
 
 
 def _network(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from framework.errors import ConfigError, did_you_mean
-from framework.models.backbones.base import BaseBackbone, check_out_indices
+from framework.models.backbones.base import check_out_indices
+from framework.models.backbones.foreign import ForeignBackbone
 from framework.models.backbones.probe import channels_of, outputs_of, run_without_values
 from framework.registry import BACKBONES
 
@@ -32,7 +33,7 @@ SIZE = 224
 
 
 @BACKBONES.register_module()
-class TorchvisionBackbone(BaseBackbone):
+class TorchvisionBackbone(ForeignBackbone):
     """A network of torchvision without its classifier. Its parameters are named as torchvision's.
 
     Its stages are found out: one for each resolution, ending with the last part of that resolution.
@@ -42,6 +43,8 @@ class TorchvisionBackbone(BaseBackbone):
         in_channels: Channels of the images.
         out_indices: The stages, from 0, that give features; negative ones count from the end.
         features: Names of parts of the network that give features instead, such as `features.4`.
+        frozen_stages: What does not learn: -1 nothing, 0 all that comes before the blocks, n the first n
+            stages, too. A stage is a run of blocks that give one shape, in a network of one shape each block.
         norm_eval: Whether batch normalisation keeps its statistics in training.
         model_args: Other arguments of torchvision's function for this network.
         init_cfg: mmengine's initialisers, applied when `init_weights` is called.
@@ -63,6 +66,7 @@ class TorchvisionBackbone(BaseBackbone):
         norm_eval: bool = False,
         model_args: Mapping[str, Any] | None = None,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__(init_cfg)
         self.norm_eval = norm_eval
@@ -73,13 +77,14 @@ class TorchvisionBackbone(BaseBackbone):
         if in_channels != 3:
             _replace_first_conv(self.model, in_channels)
         self.parts = _parts(self.model)
-        shape = (1, in_channels, *((model_args or {}).get("input_size", (SIZE, SIZE))))
+        shape = self._shape = (1, in_channels, *((model_args or {}).get("input_size", (SIZE, SIZE))))
         maps = outputs_of(self.model, self.parts, lambda: run_without_values(self.model, *shape))
         self.stages = tuple({maps[part].shape[2:]: part for part in self.parts}.values())
         self.features = self._chosen(out_indices, features)
         chosen = outputs_of(self.model, self.features, lambda: run_without_values(self.model, *shape))
         self.out_channels = tuple(channels_of(chosen[part]) for part in self.features)
         self.feature_dim = self.out_channels[-1]
+        self.freeze_stages(frozen_stages)
 
     def _chosen(self, out_indices: Sequence[int] | int, features: Sequence[str] | None) -> tuple[str, ...]:
         if features is None:
@@ -101,14 +106,9 @@ class TorchvisionBackbone(BaseBackbone):
         found = outputs_of(self.model, self.features, lambda: self.model(x))
         return tuple(found[part] for part in self.features)
 
-    def num_blocks(self) -> int:
-        """Return the number of parts after the first."""
-        return len(self.parts) - 1
-
-    def block_of(self, name: str) -> int:
-        """Return the number of the part that a parameter belongs to, 0 for the first."""
-        owner = name.removeprefix("model.")
-        return next((i for i, part in enumerate(self.parts) if owner.startswith(f"{part}.")), len(self.parts))
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of an input that the network takes."""
+        return self._shape
 
 
 def _network(name: str, model_args: Mapping[str, Any]) -> nn.Module:
