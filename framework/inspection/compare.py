@@ -110,10 +110,16 @@ def _opened(pretrain: Any) -> tuple[Inventory, PretrainSpec]:
 
 
 def _network(file: Inventory, spec: PretrainSpec) -> Inventory:
-    """Return the entry of a file that holds its network."""
+    """Return the entry of a file that holds its network, by the names that the network has by itself."""
     network = recognise(file, spec)
     entry = network.entry if network else max(file.entries, key=file.entries.__getitem__)
-    return Inventory({n: t for n, t in file.tensors.items() if t.entry == entry}, file.entries, ())
+    prefix = network.prefix if network else ""
+    tensors = {}
+    for name, one in file.tensors.items():
+        if one.entry == entry:
+            inner = name[len(entry) + 1 :] if entry else name
+            tensors[inner.removeprefix(prefix)] = one
+    return Inventory(tensors, file.entries, ())
 
 
 def _judged(pairs: Mapping[str, Entry], one: Inventory, two: Inventory) -> Iterator[Pair]:

@@ -11,7 +11,7 @@ import torch
 from framework.config import without_pretrain
 from framework.pretrain.align import propose
 from framework.pretrain.checkpoint import open_checkpoint
-from framework.pretrain.deferred import deferred_init
+from framework.pretrain.deferred import deferred_init, noted_init
 from framework.pretrain.inventory import Inventory, take_inventory
 from framework.pretrain.load import plan_pretrained
 from framework.pretrain.report import LoadReport
@@ -58,7 +58,8 @@ def dry_run(model: Mapping[str, Any], pretrain: Any) -> DryRun:
     runs: list[DryRun] = []
     try:
         with torch.random.fork_rng(devices=[]), deferred_init():
-            module = MODELS.build(without_pretrain(dict(model)))
+            with noted_init():
+                module = MODELS.build(without_pretrain(dict(model)))
             report = plan_pretrained(module, spec)
             rules = _proposed(report, spec)
             coverage = report.coverage

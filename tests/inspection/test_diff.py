@@ -164,6 +164,14 @@ def test_files_in_different_names(dialect: str, tmp_path: Path) -> None:
     assert [pair.verdict for pair in changed.pairs if pair.verdict != "equal"] == ["different"]
 
 
+def test_a_network_in_a_container_and_behind_a_prefix(tmp_path: Path) -> None:
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    state = BACKBONES.build(dict(type="VisionTransformer", arch=arch, img_size=32)).state_dict()
+    first = saved({"model": {f"module.encoder_q.{n}": t for n, t in state.items()}}, tmp_path / "a.pth")
+    found = compare(first, saved(state, tmp_path / "b.pth"))
+    assert found.same and found.dialect is None and len(found.pairs) == len(state)
+
+
 def test_what_a_config_is(tmp_path: Path) -> None:
     assert is_config("a.py") and is_config("a.yaml") and is_config("dict(type='ResNet')")
     assert not is_config("model.safetensors.index.json") and not is_config("a.pth")
