@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,13 +35,20 @@ def main(command: Callable[[], str]) -> None:
     try:
         result = record(command)()
     except (ConfigError, DatasetError, PretrainError, SaveError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"{type(error).__name__}: {_without_worker(str(error))}")
     except Interrupted as stop:
         if is_main_process():
             go_on = go_on_command(sys.argv, os.environ)
             sys.stderr.write(f"{stop}\nGo on with: {go_on}\n")
         sys.exit(128 + stop.signal)
     sys.stdout.write(f"{result}\n")
+
+
+def _without_worker(message: str) -> str:
+    """Take the traceback of a data worker, which ends with the error's name, off a message."""
+    if not message.startswith("Caught "):
+        return message
+    return re.sub(r"^[\w.]+Error: ", "", message.strip().splitlines()[-1])
 
 
 def train_command(arguments: Sequence[str] | None = None) -> str:

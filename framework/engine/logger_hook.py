@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 
+from framework.datasets.base import newly_corrupt
 from framework.engine.console import DETAIL, ProgressBar
 from framework.engine.header import describe_data, describe_model
 from framework.engine.metrics_file import MetricsFile
@@ -67,6 +68,10 @@ class LoggerHook(Hook):
             runner.visualizer.add_scalars(values, step=runner.iter + 1)
             self._write("train", runner.iter + 1, runner.epoch + 1, values)
 
+    def after_train_epoch(self, runner: Any) -> None:
+        """Name the images that were left out."""
+        _tell_corrupt(runner, "train", runner.train_dataloader)
+
     def after_train(self, runner: Any) -> None:
         """Close the bar."""
         self.bars.pop().close()
@@ -84,6 +89,7 @@ class LoggerHook(Hook):
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Log the metrics."""
         self.bars.pop().close()
+        _tell_corrupt(runner, "val", runner.val_dataloader)
         values, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
         runner.logger.info(line)
         training = runner.is_training
@@ -104,6 +110,7 @@ class LoggerHook(Hook):
     def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Log the metrics and write them to `test.json` in the log folder."""
         self.bars.pop().close()
+        _tell_corrupt(runner, "test", runner.test_dataloader)
         values, line = runner.log_processor.get_log_after_epoch(runner, len(runner.test_dataloader), "test")
         runner.logger.info(line)
         training = runner.is_training
@@ -132,3 +139,14 @@ def _latest(hub: Any) -> dict[str, float]:
     values = {name.removeprefix("train/"): hub.get_scalar(name).current() for name in names}
     rate = next((name for name in ("train/base_lr", "train/lr") if name in hub.log_scalars), None)
     return values | ({"lr": hub.get_scalar(rate).current()} if rate else {})
+
+
+def _tell_corrupt(runner: Any, mode: str, loader: Any) -> None:
+    """Warn of the images that all processes have left out since the last time."""
+    if getattr(loader.dataset, "corrupt", None) is None:
+        return
+    names = sorted({name for own in all_gather_object(newly_corrupt(loader.dataset)) for name in own})
+    if names:
+        count = f"{len(names):,} of {len(loader.dataset):,} images"
+        listed = "\n  ".join(names)
+        runner.logger.warning(f"Left out {count} ({mode}), as they cannot be read:\n  {listed}")
