@@ -14,12 +14,19 @@ def repeated_blocks(network: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks that a network is made of, such as the layers of a transformer, by name, in order.
 
     A class counts as a block if somewhere two members of one list are of that class and have parameters of
-    the same names and shapes, in more than one layer. Of blocks within blocks the outer ones count.
+    the same names and shapes, in more than one layer; and if it is no part of another class of blocks.
     """
     kinds = {kind for part in network.modules() if isinstance(part, LISTS) for kind in _repeated_kinds(part)}
+    inner = {
+        type(part)
+        for block in network.modules()
+        if type(block) in kinds
+        for part in block.modules()
+        if type(part) is not type(block)
+    }
     blocks: dict[str, nn.Module] = {}
     for name, part in network.named_modules():
-        if type(part) in kinds and not any(name.startswith(f"{outer}.") for outer in blocks):
+        if type(part) in kinds - inner and not any(name.startswith(f"{outer}.") for outer in blocks):
             blocks[name] = part
     return blocks
 
