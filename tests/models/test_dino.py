@@ -163,6 +163,26 @@ def test_too_few_views_are_an_error_that_tells_what_to_do() -> None:
         MODELS.build(config()).loss(views()[:2])
 
 
+def test_an_official_checkpoint_goes_on_training_here(tmp_path) -> None:
+    torch.manual_seed(0)
+    source = MODELS.build(config())
+    student = {k: torch.randn_like(v) for k, v in source.state_dict().items() if not k.startswith("teacher.")}
+    names = {k.replace("neck.", "head."): v for k, v in student.items() if not k.startswith("head.")}
+    roles = dict(
+        student={f"module.{k}": v for k, v in names.items()}, teacher={k: v + 1 for k, v in names.items()}
+    )
+    torch.save(roles | dict(epoch=3), tmp_path / "full.pth")
+    role = dict(pretrain=dict(path=str(tmp_path / "full.pth"), key="student"))
+    parts = config()
+    model = MODELS.build(parts | dict(backbone=parts["backbone"] | role, neck=parts["neck"] | role))
+    assert model.backbone.pretrain_report.coverage == model.neck.pretrain_report.coverage == 1
+    for name, part in (("backbone.", model.backbone), ("neck.", model.neck)):
+        for key, value in part.state_dict().items():
+            assert torch.equal(value, student[name + key]), key
+    for ours, theirs in zip(model.teacher.module, (model.backbone, model.neck), strict=True):
+        assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
 def test_it_learns_on_digits_and_does_not_collapse() -> None:
     torch.manual_seed(0)
     arch = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)

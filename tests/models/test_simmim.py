@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from framework import MODELS
 from framework.errors import ConfigError
 from framework.models.selfsup.masking import block_mask
+from framework.pretrain.translate import rename
 
 IMAGE = dict(img_size=16, patch_size=4)
 VIT = dict(
@@ -21,6 +22,7 @@ VIT = dict(
     norm_cfg=dict(type="LN", eps=1e-12),
     **IMAGE,
 )
+BEIT = dict(VIT, type="SimMIMBEiTViT", final_norm=True, layer_scale_init_value=0.1)
 SWIN = dict(
     type="SimMIMSwinTransformer",
     arch=dict(embed_dims=8, depths=[1, 2], num_heads=[1, 2]),
@@ -188,6 +190,44 @@ def test_it_is_transformers_model_of_that_name(case: str, naming: str, tmp_path)
     assert torch.allclose(predicted, expected.reconstruction, atol=2e-5)
     loss = model.loss(images, dict(mask=mask))["loss"]
     assert loss.item() == pytest.approx(expected.loss.item(), rel=1e-4)
+
+
+def official(name: str) -> str:
+    """The name in the official files of one of ours: there a stage ends with the merging of patches."""
+    if name.startswith("neck."):
+        return name.removeprefix("neck.")
+    name = name.replace("layers.1.downsample.", "layers.0.downsample.")
+    return name.replace("backbone.", "encoder.", 1)
+
+
+def mmpretrain(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names in mmpretrain of ours; those of the network are tested with the table."""
+    prefix = "backbone."
+    network = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    renamed = {prefix + k: v for k, v in rename(network, "mmpretrain").items()}
+    assert "backbone.mask_token" in renamed and "backbone.stages.0.blocks.0.attn.w_msa.proj.bias" in renamed
+    return renamed | {k: v for k, v in weights.items() if not k.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ("case", "write"),
+    [
+        (config(SWIN, channels=16), lambda weights: {official(k): v for k, v in weights.items()}),
+        (config(SWIN, channels=16), mmpretrain),
+        (config(BEIT), lambda weights: {official(k): v for k, v in weights.items()}),
+    ],
+    ids=["official Swin", "mmpretrain", "official ViT"],
+)
+def test_checkpoints_of_others_go_on_training_here(case: dict, write, tmp_path) -> None:
+    torch.manual_seed(0)
+    source = MODELS.build(case)
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    torch.save({"model": write(source.state_dict()), "epoch": 7}, tmp_path / "checkpoint.pth")
+    model = MODELS.build(case | dict(pretrain=str(tmp_path / "checkpoint.pth")))
+    assert model.pretrain_report.coverage == 1, str(model.pretrain_report)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("case", CASES)

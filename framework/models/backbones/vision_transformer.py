@@ -158,6 +158,7 @@ class VisionTransformer(BaseBackbone):
     archs: Mapping[str, Mapping[str, Any]] = ARCHS
     aliases: Mapping[str, str] = ALIASES
     block: type[TransformerBlock] = TransformerBlock
+    pos_embed: nn.Parameter | None
 
     def __init__(
         self,
@@ -228,7 +229,7 @@ class VisionTransformer(BaseBackbone):
         self.reg_token = self.token(num_registers)
         self.num_prefix_tokens = sum(token.shape[1] for token in self.prefix())
         self.pos_embed_prefix = 0 if no_embed_class else self.num_prefix_tokens
-        self.pos_embed: nn.Parameter | None = self.token(self.pos_embed_prefix + self.num_patches)
+        self.pos_embed = self.token(self.pos_embed_prefix + self.num_patches)
 
     def layer_arguments(self, shared: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that all layers share."""

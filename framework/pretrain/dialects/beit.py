@@ -1,6 +1,7 @@
 """BEiT (Bao et al., 2022, https://arxiv.org/abs/2106.08254), and other ViTs with such layers."""
 
 from framework.pretrain.dialect import Column, Table, merge, row
+from framework.pretrain.dialects import masked
 
 COLUMNS = {
     "timm": Column(
@@ -57,8 +58,9 @@ _LAYER = "encoder.layer.{}"
 TABLE = Table(
     name="beit",
     title="BEiT",
-    columns=COLUMNS,
+    columns={**COLUMNS, **masked.BEIT_COLUMNS},
     rows=(
+        *masked.SIMMIM_BEIT_ROWS,
         row(
             "cls_token",
             mmpretrain="cls_token",

@@ -122,3 +122,15 @@ SIMMIM_SWIN_ROWS = (
         huggingface="decoder.0.*",
     ),
 )
+
+#: The same for the Vision Transformers of the official code, which are BEiT's.
+BEIT_COLUMNS = {
+    "simmim": Column(
+        producers="official SimMIM with the decoder",
+        source="microsoft/SimMIM@d3e29bc models/vision_transformer.py, models/simmim.py",
+        base="timm",
+        changes=(("neck.", ""),),
+        tested="timm 1.0.31, renamed",
+    ),
+}
+SIMMIM_BEIT_ROWS = (row("neck.decoder.0.*", mmpretrain="neck.decoder.0.*"),)
