@@ -123,6 +123,28 @@ def test_its_loss_falls(name: str, trained: dict[str, Any]) -> None:
     assert sum(values[-5:]) < 0.95 * sum(values[:5])
 
 
+def batch(name: str) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"MoCoV3": (8, 8), "DINO": (8, 8, 6, 6)}.get(name, (8,))
+    views = [torch.rand(16, 1, size, size, generator=generator) for size in sizes]
+    return views if len(views) > 1 else views[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_everything_that_learns_has_a_gradient_and_half_precision_gives_nearly_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type=name, data_preprocessor=PIXELS, **METHODS[name])).eval()
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(1)  # the same mask
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(model(batch(name), mode="loss")["loss"])
+    assert losses[0].dtype == losses[1].dtype == torch.float32
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
+    losses[0].backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_goes_on_where_it_stopped(name: str, trained: dict[str, Any], tmp_path) -> None:
     folder, runner, losses = trained[name]
