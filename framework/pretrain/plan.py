@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 from framework.errors import did_you_mean
 from framework.pretrain.adapt import Adaptation
 from framework.pretrain.align import ALIGN
-from framework.pretrain.dialects import TABLES
+from framework.pretrain.dialects import TABLES, WHOLE
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED
 from framework.pretrain.errors import CoverageError, MismatchError, SpecError
 from framework.pretrain.fit import Fitter
 from framework.pretrain.inventory import Inventory, last_of, unwrapped, unwrapped_names
 from framework.pretrain.match import Alignment, align, entry_shape, guess
 from framework.pretrain.operation import Entry, Shape, names_of
+from framework.pretrain.reading import read_names
 from framework.pretrain.spec import PretrainSpec
 from framework.pretrain.target import Wanted
 
@@ -105,7 +106,7 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     bookkept = {n for n in wanted.buffers if last_of(n) in BOOKKEEPING}
     names = unwrapped_names([n for n in wanted.shapes if n not in computed])
     shapes = {short: wanted.shapes[name] for short, name in names.items()}
-    alignment = guess(shapes, file) if spec.dialect == ALIGN else align(shapes, file, TABLES, spec.dialect)
+    alignment = _aligned(shapes, file, spec.dialect)
     pairs = _with_tied(alignment.pairs, wanted.tied) if alignment else {}
     ignored.update({name: pairs.get(short) for short, name in names.items() if name in ignored})
     taken = {names[short]: entry for short, entry in pairs.items() if names[short] not in ignored}
@@ -173,10 +174,23 @@ def check_plan(
 
 
 def _check_dialect(dialect: str | None) -> None:
-    known = sorted({ALIGN, *(column for table in TABLES for column in table.columns)})
+    known = sorted({ALIGN, *(column for table in (*TABLES, *WHOLE) for column in table.columns)})
     if dialect is not None and dialect not in known:
         hint = did_you_mean(dialect, known) or "."
         raise SpecError(f"dialect: there is no '{dialect}'{hint} Known: {', '.join(known)}")
+
+
+def _aligned(shapes: Mapping[str, Shape], file: Inventory, dialect: str | None) -> Alignment | None:
+    """Align by the families' tables, or by one of whole models where the module has parts of that."""
+    if dialect == ALIGN:
+        return guess(shapes, file)
+    family = align(shapes, file, TABLES, dialect)
+    filled = family.pairs.keys() if family else frozenset()
+    reading = read_names({name: math.prod(shape) for name, shape in shapes.items()}, WHOLE)
+    if reading is None or reading.places.keys() <= filled:
+        return family
+    whole = align(shapes, file, WHOLE, dialect)
+    return whole if whole and (family is None or whole.score > family.score) else family
 
 
 def _split_ignored(

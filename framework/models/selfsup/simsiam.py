@@ -18,7 +18,8 @@ class SimSiam(BaseSelfSupervisor):
     Source: Exploring Simple Siamese Representation Learning, https://arxiv.org/abs/2011.10566, equation 4.
 
     The arguments are those of `BaseSelfSupervisor`; the head is a `LatentPredictHead`. See `SimSiamHook` for
-    the predictor's learning rate.
+    the predictor's learning rate. Files of the official code have a bias before the projector's last
+    normalisation, which takes it out again: it is reported as left out, unless `with_last_bias` asks for it.
     """
 
     def loss(self, inputs: Any, data_samples: Any = None) -> dict[str, Tensor]:

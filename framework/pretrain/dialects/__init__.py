@@ -1,6 +1,6 @@
 """Naming tables, one file per architecture family. Tables only: the rules are in `dialect.py`."""
 
-from framework.pretrain.dialects import beit, convnext, resnet, swin_transformer, vision_transformer
+from framework.pretrain.dialects import beit, convnext, resnet, selfsup, swin_transformer, vision_transformer
 
 TABLES = (
     vision_transformer.TABLE,
@@ -11,3 +11,6 @@ TABLES = (
     swin_transformer.TABLE,
     swin_transformer.TABLE_V2,
 )
+
+#: Tables of whole models: what a training has around a backbone of these families.
+WHOLE = (selfsup.TABLE,)
