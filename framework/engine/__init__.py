@@ -7,6 +7,7 @@ from framework.engine.dino_hooks import DINOFreezeLastLayerHook, DINOTeacherTemp
 from framework.engine.lars import LARS
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
+from framework.engine.loss_hook import LossCheckHook
 from framework.engine.optim import AmpOptimWrapper, OptimWrapper
 from framework.engine.options import Options
 from framework.engine.param_groups import (
@@ -31,6 +32,7 @@ __all__ = [
     "IterTimerHook",
     "LearningRateDecayOptimWrapperConstructor",
     "LoggerHook",
+    "LossCheckHook",
     "OptimWrapper",
     "Options",
     "ParamSchedulerHook",

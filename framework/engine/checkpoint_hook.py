@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ class CheckpointHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Say where the checkpoints go, and remove what a run that was killed was writing."""
         if is_main_process():
-            remove_left_over(Path(runner.work_dir))
+            folder = Path(runner.work_dir).absolute()
+            remove_left_over(folder)
+            if Path(runner.resumed_from).absolute().parent == folder:
+                self._remove(runner, runner.message_hub.get_info("superfluous_ckpts", []))
         runner.logger.info(f"Checkpoints go to {Path(runner.work_dir).absolute()}")
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -131,6 +134,7 @@ class CheckpointHook(Hook):
         last = self._name(runner, done)
         again = [last] if hub.get_info("last_ckpt") == last else []  # so that a resumed run knows the best
         superfluous = [] if previous in (None, best) else [previous]
+        hub.update_info("superfluous_ckpts", superfluous)
         self._write(runner, [best, *again], superfluous, {"epoch": runner.epoch, "iter": runner.iter})
         runner.logger.info(f"Best so far: {name} {score:.4f}, kept as {best}")
 
@@ -162,6 +166,7 @@ class CheckpointHook(Hook):
         superfluous = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         hub.update_info("kept_ckpts", kept[len(superfluous) :])
         hub.update_info("last_ckpt", name)
+        hub.update_info("superfluous_ckpts", superfluous)
         self._write(runner, [name], superfluous, meta)
 
     def _write(self, runner: Any, names: list[str], superfluous: list[str], meta: dict[str, int]) -> None:
@@ -201,6 +206,9 @@ class CheckpointHook(Hook):
             if not name.startswith("best_"):
                 write_text(Path(runner.work_dir, "last_checkpoint"), name)
                 runner.logger.info(f"Saved {name}")
-        for name in superfluous:
+        self._remove(runner, superfluous)
+
+    def _remove(self, runner: Any, names: Iterable[str]) -> None:
+        for name in names:
             path = Path(runner.work_dir, name)
             shutil.rmtree(path) if path.is_dir() else remove_checkpoint(path)

@@ -123,15 +123,22 @@ class IterBasedTrainLoop(_Resumable, _IterBasedTrainLoop):
 
 @LOOPS.register_module()
 class ValLoop(_ValLoop):
-    """Validate on predictions that are a dict of tensors for the whole batch."""
+    """Validate on predictions that are a dict of tensors for the whole batch.
+
+    Attributes:
+        random_before: While it runs, the random generators as the training left them.
+    """
+
+    random_before: Mapping[str, Any] | None = None
 
     def run(self) -> dict[str, float]:
         """Validate; the random numbers of the training that follows do not depend on it."""
-        before = random_state()
+        before = self.random_before = random_state()
         try:
             return super().run()
         finally:
             restore_random_state(before)
+            self.random_before = None
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:

@@ -58,7 +58,7 @@ def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | 
     if path is not None:
         return Start(Path(path), read_checkpoint(state_file(path)))
     refused: list[str] = []
-    for candidate in _candidates(Path(work_dir)):
+    for candidate in checkpoints_of(Path(work_dir)):
         try:
             return Start(candidate, read_checkpoint(state_file(candidate)), tuple(refused))
         except PretrainError as error:
@@ -93,7 +93,7 @@ def prepare(arguments: dict[str, Any], call: BoundArguments) -> Start | None:
     return start
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def checkpoints_of(work_dir: Path) -> list[Path]:
     """List the checkpoints of a work dir: the one that `last_checkpoint` names, then the newest first."""
     named = last_checkpoint(work_dir)
     if named is None:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ DEFAULT_HOOKS = {
     "sampler_seed": {"type": "SeedHook"},
     "logger": {"type": "LoggerHook"},
     "param_scheduler": {"type": "ParamSchedulerHook"},
+    "loss_check": {"type": "LossCheckHook"},
     "checkpoint": {"type": "CheckpointHook", "interval": 1},
 }
 
@@ -243,6 +245,11 @@ class Runner(_Runner):
             pretrain: Whatever a `pretrain` field may hold.
         """
         resume.load_weights(self, pretrain)
+
+    @cached_property
+    def config_text(self) -> str:
+        """The config as the run found it; to write it takes long."""
+        return self.cfg.pretty_text
 
     @property
     def bare_model(self) -> nn.Module:

@@ -71,7 +71,7 @@ def _process_state(runner: Any) -> dict[str, Any]:
     model = runner.bare_model
     sharded = is_sharded(runner.model)
     return {
-        "random": states.random_state(),
+        "random": getattr(runner._val_loop, "random_before", None) or states.random_state(),
         "pass_random": loop.pass_random if getattr(loop, "batch", 0) else None,
         "gradients": {} if sharded else states.gradients(model, runner.optim_wrapper),
         "buffers": {} if sharded else states.own_buffers(model),
@@ -88,7 +88,7 @@ def schedulers_of(runner: Any) -> Sequence[Any]:
 
 def _meta(runner: Any) -> dict[str, Any]:
     return {
-        "cfg": runner.cfg.pretty_text,
+        "cfg": runner.config_text,
         "seed": runner.seed,
         "experiment_name": runner.experiment_name,
         "time": time.strftime("%Y%m%d_%H%M%S"),

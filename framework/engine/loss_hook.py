@@ -1,0 +1,98 @@
+"""A training whose loss is no number any more ends, before a checkpoint of it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from framework.engine.checkpoint import read_checkpoint
+from framework.engine.resume import checkpoints_of
+from framework.engine.sharded import state_file
+from framework.errors import ConfigError, TrainingError
+from framework.pretrain.errors import PretrainError
+from framework.registry import HOOKS
+
+_CHANGES = (
+    "a lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1.0, a longer warmup, or bfloat16 "
+    "instead of float16"
+)
+
+
+@HOOKS.register_module()
+class LossCheckHook(Hook):
+    """Stop when the loss is infinite or not a number.
+
+    Nothing waits for the device that computes the loss: the device notes the iteration, and the note is read
+    every so often, and whenever a checkpoint is about to be saved. On the CPU it is read at once.
+
+    Args:
+        interval: Iterations between two readings from a device.
+        patience: Stop only when more iterations than this in a row had no finite loss. In float16 a step that
+            overflows is left out, and the next one may be sound.
+    """
+
+    priority = "LOW"  # after the losses are noted, before checkpoints
+
+    def __init__(self, interval: int = 50, patience: int = 0) -> None:
+        if interval < 1 or patience < 0:
+            raise ConfigError(
+                f"LossCheckHook: interval is 1 or more, patience 0 or more, got {interval} and {patience}"
+            )
+        self.interval = interval
+        self.patience = patience
+        self._streak: Tensor | None = None
+        self._failed: Tensor | None = None
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note whether the loss is finite; stop if it is time to look and it is not."""
+        loss = (outputs or {}).get("loss")
+        if not isinstance(loss, Tensor):
+            return
+        finite = torch.isfinite(loss.detach()).all()
+        if self._streak is None or self._failed is None:
+            self._streak = torch.zeros((), dtype=torch.long, device=loss.device)
+            self._failed = torch.zeros_like(self._streak)
+        self._streak = torch.where(finite, 0, self._streak + 1)
+        failed = (self._streak > self.patience) & (self._failed == 0)
+        self._failed = torch.where(failed, runner.iter + 1, self._failed)
+        if loss.device.type == "cpu" or self.every_n_train_iters(runner, self.interval):
+            self._look(runner)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Let no checkpoint be saved with the weights after such a loss."""
+        self._look(runner)
+
+    def _look(self, runner: Any) -> None:
+        failed = 0 if self._failed is None else int(self._failed)
+        if failed:
+            runner.writer.wait()
+            raise TrainingError(
+                f"The loss of iteration {failed} (epoch {runner.epoch + 1}) is infinite or not a number. "
+                f"{_how_to_go_on(Path(runner.work_dir))}"
+            )
+
+
+def _how_to_go_on(work_dir: Path) -> str:
+    good = next((path for path in checkpoints_of(work_dir) if _is_good(path)), None)
+    if good is None:
+        return f"No checkpoint was saved before it: begin again with {_CHANGES}"
+    return (
+        f"The last good checkpoint is {good}. From there a run would come to the same point again, so change "
+        f"something: --resume {good} --cfg-options with {_CHANGES}"
+    )
+
+
+def _is_good(path: Path) -> bool:
+    """Tell whether a checkpoint is whole and its weights are numbers."""
+    try:
+        weights = read_checkpoint(state_file(path))["state_dict"].values()
+    except PretrainError:
+        return False
+    return all(bool(torch.isfinite(w).all()) for w in weights if isinstance(w, Tensor))
