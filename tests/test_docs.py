@@ -6,6 +6,7 @@ import contextlib
 import doctest
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,6 +48,39 @@ def python_blocks(page: str) -> Iterator[Block]:
         yield Block(line, fence["body"], following["body"] if printed and following else None)
 
 
+@dataclass(frozen=True)
+class Session:
+    """One console block of a page: commands after `$ `, and what each prints."""
+
+    line: int
+    text: str
+
+
+def sessions(page: str) -> Iterator[Session]:
+    for fence in FENCE.finditer(page):
+        if fence["language"] == "console" and not fence["skip"]:
+            yield Session(page.count("\n", 0, fence.start("body")), fence["body"])
+
+
+def blocks(page: str) -> list[Block | Session]:
+    """Return what a page runs, in its order."""
+    return sorted([*python_blocks(page), *sessions(page)], key=lambda block: block.line)
+
+
+def run_session(session: Session) -> str:
+    """Run the commands, all of them `framework ...`; return the block with what they really print."""
+    from framework.inspection.cli import run
+
+    lines = []
+    for prompt in re.findall(r"^\$ .*(?:(?<=\\)\n.*)*", session.text, re.MULTILINE):
+        program, *arguments = shlex.split(prompt[2:].replace("\\\n", " "))
+        assert program == "framework", prompt
+        printed = io.StringIO()
+        run(arguments, printed, printed)
+        lines += [prompt, printed.getvalue().rstrip("\n")]
+    return "\n".join(lines)
+
+
 def run_block(block: Block, name: str, namespace: dict[str, Any]) -> str:
     """Run `block`; a traceback gives the page and the line in it."""
     code = compile("\n" * block.line + block.source, name, "exec", dont_inherit=True)
@@ -66,15 +100,18 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if list(python_blocks(p.read_text()))], ids=relative)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text())], ids=relative)
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FRAMEWORK_HOME", str(tmp_path / "cache"))
     namespace: dict[str, Any] = {"__name__": "__docs__"}
-    for block in python_blocks(page.read_text()):
+    for block in blocks(page.read_text()):
+        if isinstance(block, Session):
+            assert_same_text(run_session(block), block.text, f"{relative(page)}:{block.line}")
+            continue
         printed = run_block(block, relative(page), namespace)
         if block.output is not None:
             assert_same_text(printed, block.output, f"{relative(page)}:{block.line}")

@@ -74,6 +74,10 @@ OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+#: A sentence of fewer characters is hardly more than a name.
+SHORT = 20
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument of a class.
@@ -213,9 +217,10 @@ def _argument(parameter: inspect.Parameter, text: str) -> Argument:
 
 
 def _summary(target: Any) -> str:
-    """Return the first sentence of a docstring."""
+    """Return the first sentence of a docstring, and the next where that is hardly more than a name."""
     paragraph = (inspect.getdoc(target) or "").partition("\n\n")[0]
-    return re.split(r"(?<=\.)\s", " ".join(paragraph.split()), maxsplit=1)[0]
+    first, *others = re.split(r"(?<=\.)\s", " ".join(paragraph.split()))
+    return " ".join([first, *others[:1]]) if len(first) < SHORT else first
 
 
 def _where(target: Any) -> str:

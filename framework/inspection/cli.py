@@ -88,7 +88,7 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument(
         "--keys", nargs="?", const="", metavar="PATTERN", help="the keys: folded, or by a glob"
     )
-    parser.add_argument("--stats", action="store_true", help="what the values are like; reads them all")
+    parser.add_argument("--stats", action="store_true", help="what their values are like; reads them")
     parser.add_argument("--html", metavar="PAGE", help="write a page that shows it all")
     parser.add_argument("--no-sha256", action="store_true", help="do not hash the file, which takes a while")
 
@@ -142,7 +142,7 @@ def inspect_command(given: argparse.Namespace, fields: dict[str, Any], style: St
     pretrain = pretrain_of(given.file, fields)
     facts = inspect_file(pretrain, sha256=not given.no_sha256)
     report = _plan(given.config, pretrain) if given.config else None
-    stats = _stats(pretrain) if given.stats else {}
+    stats = _stats(pretrain, given.keys or "*") if given.stats else {}
     if given.html:
         from framework.inspection.page import write_page
 
@@ -169,7 +169,7 @@ def _config_line(facts: Any, pretrain: Any) -> str | None:
     return config_line(facts.architecture, pretrain) if facts.architecture else None
 
 
-def _stats(pretrain: Any) -> dict[str, Any]:
+def _stats(pretrain: Any, pattern: str) -> dict[str, Any]:
     from framework.inspection.stats import stats_of
     from framework.pretrain.checkpoint import open_checkpoint
     from framework.pretrain.inventory import take_inventory
@@ -178,7 +178,8 @@ def _stats(pretrain: Any) -> dict[str, Any]:
 
     spec = parse_spec(pretrain)
     path = fetch(spec.path, sha256=spec.sha256, url_mapping=spec.url_mapping)
-    return dict(stats_of(take_inventory(open_checkpoint(path, trust_pickle=spec.trust_pickle), spec)))
+    file = take_inventory(open_checkpoint(path, trust_pickle=spec.trust_pickle), spec)
+    return dict(stats_of(file, pattern))
 
 
 def _plan(config: str, pretrain: Any) -> Any:

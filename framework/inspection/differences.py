@@ -42,12 +42,17 @@ def _fates(report: LoadReport) -> Iterable[tuple[str, str, list[str]]]:
     inner = [key[len(report.entry) + 1 :] if report.entry else key for key in sources]
     yield "in the model, not in the file", "yellow", fold(report.fresh, taken)
     yield "in the file, not in the model", "yellow", fold(report.unexpected, inner)
-    yield "in both, but they do not go together", "red", mismatched
-    yield "adapted", "cyan", [f"{name}: {how}" for name, how in report.adapted.items()]
+    yield "in both, but they do not go together", "red", _capped(mismatched)
+    yield "adapted", "cyan", _capped([f"{name}: {how}" for name, how in report.adapted.items()])
     yield "left out by ignore_keys", "dim", fold(report.ignored)
     yield "ignore_keys without effect", "yellow", list(report.idle_ignores)
     yield "revise_keys without effect", "yellow", list(report.idle_rules)
     yield "other entries of the file", "dim", _others(report)
+
+
+def _capped(phrases: list[str]) -> list[str]:
+    more = [f"and {len(phrases) - MOST_PAIRS} more"] if len(phrases) > MOST_PAIRS else []
+    return [*phrases[:MOST_PAIRS], *more]
 
 
 def _others(report: LoadReport) -> list[str]:
@@ -55,7 +60,7 @@ def _others(report: LoadReport) -> list[str]:
     for name, count in report.elsewhere.items():
         container = unnumbered(name)
         counts[container] = counts.get(container, 0) + count
-    return [f"{name or 'the top level'} ({count} tensors)" for name, count in counts.items()][:MOST_PAIRS]
+    return _capped([f"{name or 'the top level'} ({count})" for name, count in counts.items()])
 
 
 def _proposal(run: DryRun, style: Style) -> list[str]:

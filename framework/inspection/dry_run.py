@@ -75,10 +75,17 @@ def dry_run(model: Mapping[str, Any], pretrain: Any) -> DryRun:
 
 def _proposed(report: LoadReport, spec: PretrainSpec) -> tuple[tuple[str, str], ...]:
     """Return rules for what the model lacks and looks like something that the file has in excess."""
-    shapes = {name: report.tensors[name].shape for name in report.fresh}
+    shapes = {_as_stored(name, report): report.tensors[name].shape for name in report.fresh}
     file = take_inventory(open_checkpoint(report.file, trust_pickle=spec.trust_pickle), spec)
     unused = {f"{report.entry}.{key}" if report.entry else key for key in report.unexpected}
     rest = {name: one for name, one in file.tensors.items() if one.key in unused}
     if not shapes or not rest:
         return ()
     return propose(shapes, Inventory(rest, file.entries, ())).rules
+
+
+def _as_stored(name: str, report: LoadReport) -> str:
+    """Return a name of the model behind the prefix that the rest of the file has."""
+    if not name.startswith(report.model_prefix):
+        return name
+    return report.prefix + name[len(report.model_prefix) :]

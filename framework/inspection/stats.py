@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from hashlib import sha256
 
 from framework.inspection.histogram import summarise
@@ -24,7 +25,8 @@ class TensorStats:
         zero_share: Share of zeros among all values, in [0, 1].
         nan: How many are NaN.
         infinite: How many are infinite.
-        equals: Key of an earlier tensor of the same type, shape and values, or None.
+        equals: Key of an earlier tensor of the same type, shape and values, or None. Where all values of a
+            tensor are one and the same, as a fresh bias's are, that is not looked for.
     """
 
     mean: float
@@ -37,15 +39,20 @@ class TensorStats:
     equals: str | None
 
 
-def stats_of(file: Inventory) -> Iterator[tuple[str, TensorStats]]:
+def stats_of(file: Inventory, pattern: str = "*") -> Iterator[tuple[str, TensorStats]]:
     """Yield key and statistics of every tensor; memory is needed for one tensor at a time.
+
+    Args:
+        file: The tensors.
+        pattern: Of the keys to look at, a glob.
 
     Raises:
         CheckpointError: The file is not what it was, or damaged.
     """
     seen: dict[tuple[object, ...], str] = {}
     for one in file.tensors.values():
-        yield one.key, _stats(one.key, one.tensor, seen)
+        if fnmatchcase(one.key, pattern):
+            yield one.key, _stats(one.key, one.tensor, seen)
 
 
 def _stats(key: str, tensor: LazyTensor, seen: dict[tuple[object, ...], str]) -> TensorStats:
@@ -53,8 +60,9 @@ def _stats(key: str, tensor: LazyTensor, seen: dict[tuple[object, ...], str]) ->
 
     values = tensor.read()
     digest = sha256(values.reshape(-1).view(torch.uint8).numpy()).digest() if values.numel() else b""
-    first = seen.setdefault((tensor.kind, tensor.shape, digest), key)
     summary = summarise(HeldTensor(values))
+    varies = summary.low != summary.high or summary.finite < summary.elements
+    first = seen.setdefault((tensor.kind, tensor.shape, digest), key) if varies else key
     return TensorStats(
         mean=summary.mean,
         std=summary.std,

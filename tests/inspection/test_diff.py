@@ -71,7 +71,7 @@ def test_a_file_that_fits_ends_with_0(tmp_path: Path) -> None:
 
 def test_proposed_rules_load_the_rest(tmp_path: Path) -> None:
     source = resnet()
-    names = {name: name.replace(".conv", ".convolution_") for name in source.state_dict()}
+    names = {name: f"net.{name.replace('conv', 'convolution_')}" for name in source.state_dict()}
     path = saved({names[n]: t for n, t in source.state_dict().items()}, tmp_path / "a.pth")
     told = dry_run(TINY, path)
     assert 0 < told.report.coverage < told.gain == 1.0
