@@ -3,5 +3,6 @@
 from mmengine.evaluator import Evaluator
 
 from framework.evaluation.accuracy import Accuracy
+from framework.evaluation.knn import knn_accuracy
 
-__all__ = ["Accuracy", "Evaluator"]
+__all__ = ["Accuracy", "Evaluator", "knn_accuracy"]
