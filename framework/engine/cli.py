@@ -19,7 +19,7 @@ from framework.engine.interrupt import Interrupted, go_on_command
 from framework.engine.options import EMA_MOMENTUM, Options
 from framework.engine.repeat import Repeats, Run, repeat, table
 from framework.engine.run import evaluate, plan, summary, train
-from framework.errors import ConfigError, SaveError
+from framework.errors import ConfigError, SaveError, TrainingError
 from framework.pretrain.errors import PretrainError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -34,7 +34,7 @@ def main(command: Callable[[], str]) -> None:
     """
     try:
         result = record(command)()
-    except (ConfigError, DatasetError, PretrainError, SaveError) as error:
+    except (ConfigError, DatasetError, PretrainError, SaveError, TrainingError) as error:
         sys.exit(f"{type(error).__name__}: {_without_worker(str(error))}")
     except Interrupted as stop:
         if is_main_process():
