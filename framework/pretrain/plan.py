@@ -186,6 +186,8 @@ def _aligned(shapes: Mapping[str, Shape], file: Inventory, dialect: str | None) 
         return guess(shapes, file)
     family = align(shapes, file, TABLES, dialect)
     filled = family.pairs.keys() if family else frozenset()
+    if len(filled) == len(shapes):
+        return family
     reading = read_names({name: math.prod(shape) for name, shape in shapes.items()}, WHOLE)
     if reading is None or reading.places.keys() <= filled:
         return family
