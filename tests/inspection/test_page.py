@@ -341,4 +341,9 @@ def test_thousands_of_tensors_are_few_elements(quiet: Any, tmp_path: Path) -> No
     find(quiet, "#search").send_keys(Keys.ARROW_DOWN)
     press(quiet, Keys.END)
     assert active_row(quiet) == "w4999"
+    press(quiet, "/", *[Keys.BACKSPACE] * 3, Keys.TAB, Keys.END)
+    rows = texts(quiet, "#tree .row .label")
+    assert (
+        active_row(quiet) == "w4999" and {f"w{i}" for i in range(4985, 5000)} < set(rows) and len(rows) < 100
+    )
     assert quiet.execute_script(count) < 900
