@@ -184,8 +184,9 @@ def test_an_official_checkpoint_goes_on_training_here(tmp_path) -> None:
 
 
 def test_it_learns_on_digits_and_does_not_collapse() -> None:
+    """The loss is the entropy of the targets, which rises first, and the distance from them, which falls."""
     torch.manual_seed(0)
-    arch = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+    arch = dict(embed_dims=32, num_layers=1, num_heads=4, feedforward_channels=64)
     image = dict(img_size=8, patch_size=2, in_channels=1, out_type="avg_featmap")
     model = MODELS.build(
         dict(
@@ -206,16 +207,17 @@ def test_it_learns_on_digits_and_does_not_collapse() -> None:
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = OptimWrapper(torch.optim.AdamW(learning, lr=1e-3), clip_grad=dict(max_norm=1.0))
     images = DATASETS.build(dict(type="Digits", split="train")).images.float()
-    logs = []
-    for step in range(150):
+    logs, distances = [], []
+    for step in range(60):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 50)
-        model.neck.last_layer.frozen = step < 40
+        model.neck.last_layer.frozen = step < 20
         batch = images[torch.randint(len(images), (64,))]
         moved = [batch.roll(tuple(torch.randint(-1, 2, (2,)).tolist()), (2, 3)) for _ in range(2)]
         noisy = [view + 20 * torch.randn_like(view) for view in moved]
         logs.append(model.train_step(dict(inputs=noisy), optimizer))
-    losses = [log["loss"].item() for log in logs]
-    assert sum(losses[-20:]) < 0.95 * sum(losses[50:70])  # the centre has settled before
+        entropy = torch.special.entr(model.head.assignments).sum(dim=1).mean()
+        distances.append(logs[-1]["loss"].item() - entropy.item())
+    assert sum(distances[-10:]) < 0.7 * sum(distances[:10])
     assert logs[-1]["embedding_std"] > 0.2
     assert logs[-1]["prototype_entropy"] > 0.5
-    assert int(model.teacher.steps) == 150
+    assert int(model.teacher.steps) == 60
