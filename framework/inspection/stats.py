@@ -59,7 +59,7 @@ def _stats(key: str, tensor: LazyTensor, seen: dict[tuple[object, ...], str]) ->
     import torch
 
     values = tensor.read()
-    digest = sha256(values.reshape(-1).view(torch.uint8).numpy()).digest() if values.numel() else b""
+    digest = sha256(values.reshape(-1).view(torch.uint8).numpy().data).digest() if values.numel() else b""
     summary = summarise(HeldTensor(values))
     varies = summary.low != summary.high or summary.finite < summary.elements
     first = seen.setdefault((tensor.kind, tensor.shape, digest), key) if varies else key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 #: Control, format (right-to-left and other invisible marks), surrogate, private, unassigned characters, and
@@ -63,7 +63,7 @@ def amount(count: int) -> str:
     return str(count)
 
 
-def columns(rows: list[tuple[str, ...]], indent: str = "  ") -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]], indent: str = "  ") -> list[str]:
     """Write rows with aligned columns; the last one is as long as it is. All text is made printable."""
     clean = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]) - 1)] if clean else []
