@@ -19,17 +19,24 @@ _base_ = [
 model = dict(
     backbone=dict(
         frozen=True,
+        drop_path_rate=0.0,
         pretrain="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",
     ),
     neck=dict(_delete_=True, type="ClsBatchNormNeck", num_features=768),
-    head=dict(type="LinearClsHead", init_cfg=[dict(type="TruncNormal", layer="Linear", std=0.01)]),
+    head=dict(
+        _delete_=True,
+        type="LinearClsHead",
+        num_classes=1000,
+        in_channels=768,
+        init_cfg=[dict(type="TruncNormal", layer="Linear", std=0.01)],
+    ),
+    train_cfg=None,  # neither Mixup nor CutMix
 )
 
 train_dataloader = dict(batch_size=2048)
 
 # 0.1 per 256 images
 optim_wrapper = dict(
-    _delete_=True,
     optimizer=dict(type="LARS", lr=0.1 * 16384 / 256, momentum=0.9, weight_decay=0.0),
 )
 param_scheduler = [
