@@ -80,7 +80,7 @@ def test_features_of_a_config(tmp_path):
     random = evaluate_knn(config, changes={**means, "model.backbone.pretrain": None})
     assert pretrained["knn/top1"] > 0.85 and pretrained["knn/top5"] > 0.98
     assert random["knn/top1"] < 0.7
-    with pytest.raises(ConfigError, match=r"features of Classifier are .*, 17, 64.* out_type"):
+    with pytest.raises(ConfigError, match=r"features of Classifier are .*, 17, 64.*out_type"):
         evaluate_knn(config, changes={"model.backbone.out_type": "raw"})
     command = [sys.executable, str(ROOT / "tools" / "knn.py"), str(config), "-k", "20", "--cfg-options"]
     options = [f"{name}={value}" for name, value in means.items()]
