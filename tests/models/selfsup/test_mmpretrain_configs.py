@@ -1,4 +1,4 @@
-"""Pre-training models in mmpretrain's words build unchanged, with as many parameters as it publishes."""
+"""Pre-training models in mmpretrain's words build unchanged, with all layers that they ask for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from framework.registry import MODELS, NECKS
 SYNC = {"type": "SyncBN"}
 RESNET = {"type": "ResNet", "depth": 50, "norm_cfg": SYNC, "zero_init_residual": True}
 CROSS_ENTROPY = {"type": "CrossEntropyLoss"}
+#: Parameters of ResNet-50 without its classifier.
+R50 = 25557032 - 2049 * 1000
 COSINE = {"type": "CosineSimilarityLoss"}
 
 
@@ -21,10 +23,11 @@ def neck(in_channels: int, hid_channels: int, out_channels: int, **rest: Any) ->
     return {"type": "NonLinearNeck", **channels, "with_avg_pool": True, **rest}
 
 
-#: Parameters as in mmpretrain 1.2.0's configs/*/metafile.yml, the teachers' included, and the models.
+#: Parameters, the teachers' included, and models. Those of Barlow Twins and SwAV are the numbers that
+#: mmpretrain's README and metafile give.
 CONFIGS: dict[str, tuple[int, dict[str, Any]]] = {
     "simclr_resnet50_8xb32-coslr-200e_in1k": (
-        27968832,
+        R50 + 2048 * 2048 + 2 * 2048 + 2048 * 128 + 2 * 128,
         {
             "type": "SimCLR",
             "backbone": RESNET,
@@ -33,7 +36,7 @@ CONFIGS: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "mocov2_resnet50_8xb32-coslr-200e_in1k": (
-        55933312,
+        2 * (R50 + 2049 * 2048 + 2049 * 128),
         {
             "type": "MoCo",
             "queue_len": 65536,
@@ -45,7 +48,7 @@ CONFIGS: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "byol_resnet50_16xb256-coslr-200e_in1k": (
-        68024448,
+        2 * (R50 + 2049 * 4096 + 2 * 4096 + 4096 * 256) + 257 * 4096 + 2 * 4096 + 4096 * 256,
         {
             "type": "BYOL",
             "base_momentum": 0.01,
@@ -59,7 +62,7 @@ CONFIGS: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "simsiam_resnet50_8xb32-coslr-100e_in1k": (
-        38199360,
+        R50 + 3 * 2048 * 2048 + 4 * 2048 + 2048 * 512 + 2 * 512 + 513 * 2048,
         {
             "type": "SimSiam",
             "backbone": RESNET,
