@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from framework.inspection import inspect_file
-from framework.pretrain.errors import NotFoundError, UnsafeCheckpointError
+from framework.pretrain.errors import DamagedCheckpointError, NotFoundError, UnsafeCheckpointError
 from framework.registry import BACKBONES
 
 
@@ -27,6 +27,7 @@ class Files:
         self.sent = 0
         self.requests: list[str | None] = []
         self.ranges = True
+        self.tags: Iterator[str] = iter(())  # ETags of the next answers
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, content_range: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"1"')
+        self.send_header("ETag", next(self.files.tags, '"1"'))
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()
@@ -106,6 +107,15 @@ def test_only_the_names_are_fetched(host: tuple[Files, str], name: str, tmp_path
     assert (facts.size, facts.file, facts.sha256) == (local.size, None, None)
     assert facts.bytes_read == files.sent <= 5 << 16 < local.size / 30
     assert not (tmp_path / "home").exists()
+
+
+def test_a_file_that_changes_meanwhile_is_refused(host: tuple[Files, str], tmp_path: Path) -> None:
+    files, address = host
+    torch.save(resnet(), tmp_path / "a.pth")
+    files.bodies["/a.pth"] = (tmp_path / "a.pth").read_bytes()
+    files.tags = iter(['"1"', '"2"'])
+    with pytest.raises(DamagedCheckpointError, match=f"{address}/a.pth was changed while it was being read"):
+        inspect_file(f"{address}/a.pth")
 
 
 def test_a_server_without_ranges_gives_the_whole_file(host: tuple[Files, str], tmp_path: Path) -> None:
