@@ -146,6 +146,20 @@ def test_the_loss_without_mask_and_with_channels() -> None:
         PixelReconstructionLoss("L3")
 
 
+def test_the_encoder_gets_the_visible_patches_in_the_shuffled_order() -> None:
+    torch.manual_seed(0)
+    backbone = MAEViT(ARCH, img_size=16, patch_size=4).eval()
+    backbone.blocks = torch.nn.ModuleList()
+    images, noise = torch.rand(2, 3, 16, 16), torch.rand(2, 16)
+    keep, mask, ids_restore = shuffle(noise, 0.75)
+    tokens, masked, restore = backbone(images, noise=noise)
+    assert torch.equal(masked, mask) and torch.equal(restore, ids_restore)
+    patches = backbone.patch_embed(images)[0] + backbone.pos_embed[:, 1:]
+    for b in range(2):
+        whole = [backbone.cls_token[0, 0] + backbone.pos_embed[0, 0], *(patches[b, i] for i in keep[b])]
+        assert torch.equal(tokens[b], backbone.norm(torch.stack(whole)))
+
+
 def test_the_decoder_sees_visible_patches_at_their_places_only() -> None:
     torch.manual_seed(0)
     model = MODELS.build(config()).eval()

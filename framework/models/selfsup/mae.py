@@ -12,7 +12,7 @@ from framework.models.backbones import VisionTransformer
 from framework.models.layers import own_modules
 from framework.models.layers.sincos import sincos_pos_embed
 from framework.models.selfsup.base import BaseSelfSupervisor
-from framework.models.selfsup.masking import check_mask_ratio, shuffle, take
+from framework.models.selfsup.masking import check_mask_ratio, draw_noise, shuffle, take
 from framework.registry import BACKBONES, MODELS
 
 
@@ -115,7 +115,7 @@ class MAEViT(VisionTransformer):
         tokens, grid = self.patch_embed(x)
         tokens = self._with_prefix_and_positions(tokens, grid)
         prefix, patches = tokens.tensor_split([self.num_prefix_tokens], dim=1)
-        noise = torch.rand(patches.shape[:2], device=x.device) if noise is None else noise
+        noise = draw_noise(len(x), patches.shape[1], x.device) if noise is None else noise
         ids_keep, masked, ids_restore = shuffle(noise, self.mask_ratio)
         tokens = self.norm_pre(self.pos_drop(torch.cat((prefix, take(patches, ids_keep)), dim=1)))
         for block in self.blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 
 from framework.errors import ConfigError
@@ -17,6 +18,16 @@ def check_mask_ratio(mask_ratio: float) -> float:
     if not 0 < mask_ratio < 1:
         raise ConfigError(f"mask_ratio={mask_ratio}: accepted are shares between 0 and 1, such as 0.75")
     return mask_ratio
+
+
+def draw_noise(batch: int, patches: int, device: torch.device) -> Tensor:
+    """Return one random number for each patch (batch, patches), in [0, 1).
+
+    They differ between processes whose generators are in the same state: together, these draw what one
+    process with the whole batch draws.
+    """
+    everyone = torch.rand(get_world_size() * batch, patches, device=device)
+    return everyone[get_rank() * batch :][:batch]
 
 
 def shuffle(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,6 +74,6 @@ def block_mask(
     """
     rows, columns = grid[0] // size, grid[1] // size
     masked = -int(-rows * columns * mask_ratio // 1)
-    noise = torch.rand(batch, rows * columns, device=device)
+    noise = draw_noise(batch, rows * columns, device)
     mask = (noise.argsort(dim=1).argsort(dim=1) < masked).float().view(batch, rows, columns)
     return mask.repeat_interleave(size, 1).repeat_interleave(size, 2)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("SimCLR", "MoCo", "BYOL", "SimSiam", "BarlowTwins", "SwAV", "MoCoV3", "DINO")
+NAMES = ("SimCLR", "MoCo", "BYOL", "SimSiam", "BarlowTwins", "SwAV", "MoCoV3", "DINO", "MAE", "SimMIM")
 
 
 @pytest.fixture(scope="module")

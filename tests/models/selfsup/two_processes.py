@@ -45,6 +45,13 @@ CORRELATE = {
     "loss": {"type": "CrossCorrelationLoss", "lambd": 0.02},
 }
 CLUSTER = {"type": "SwAVLoss", "feat_dim": 8, "num_prototypes": 12, "num_crops": [2, 1]}
+TINY = {
+    "arch": {"embed_dims": 8, "num_layers": 1, "num_heads": 2, "feedforward_channels": 16},
+    "img_size": 8,
+    "patch_size": 2,
+    "in_channels": 1,
+}
+PIXELS = {"type": "PixelReconstructionLoss", "criterion": "L2"}
 METHODS: dict[str, dict] = {
     "SimCLR": {"neck": neck(), "head": CONTRAST},
     "MoCo": {
@@ -82,9 +89,29 @@ METHODS: dict[str, dict] = {
         "head": {"type": "DINOHead", "out_channels": 12, "num_crops": 3, "teacher_temp": 0.07},
         "base_momentum": 0.05,
     },
+    "MAE": {
+        "backbone": {"type": "MAEViT", **TINY},
+        "neck": {
+            "type": "MAEPretrainDecoder",
+            "num_patches": 16,
+            "patch_size": 2,
+            "in_chans": 1,
+            "embed_dim": 8,
+            "decoder_embed_dim": 8,
+            "decoder_depth": 1,
+            "decoder_num_heads": 2,
+        },
+        "head": {"type": "MAEPretrainHead", "patch_size": 2, "in_channels": 1, "loss": PIXELS},
+    },
+    "SimMIM": {
+        "backbone": {"type": "SimMIMViT", "out_type": "featmap", **TINY},
+        "neck": {"type": "SimMIMLinearDecoder", "in_channels": 8, "encoder_stride": 2, "target_channels": 1},
+        "head": {"type": "SimMIMHead", "patch_size": 2, "loss": PIXELS},
+        "mask_patch_size": 4,
+    },
 }
 METHODS = {name: {"type": name, "backbone": BACKBONE, **parts} for name, parts in METHODS.items()}
-SIZES = {"SwAV": (8, 8, 6), "DINO": (8, 8, 6)}
+SIZES = {"SwAV": (8, 8, 6), "DINO": (8, 8, 6), "MAE": (8,), "SimMIM": (8,)}
 BATCH, STEPS = 8, 2
 
 
@@ -115,7 +142,8 @@ def learn(name: str, rank: int = 0, world: int = 1) -> dict[str, object]:
     losses, own = [], slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     for views in batches(name):
         optimizer.zero_grad()
-        loss = wrapped([view[own] for view in views], mode="loss")["loss"]
+        inputs = [view[own] for view in views]
+        loss = wrapped(inputs if len(inputs) > 1 else inputs[0], mode="loss")["loss"]
         loss.backward()
         mean = loss.detach().clone()
         if world > 1:
