@@ -19,6 +19,7 @@ from framework.engine.runner import Runner
 from framework.engine.runtime_hook import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
 from framework.engine.seed_hook import SeedHook
 from framework.engine.selfsup_hooks import SimSiamHook, SwAVHook
+from framework.engine.visualizer import Visualizer
 
 __all__ = [
     "LARS",
@@ -43,6 +44,7 @@ __all__ = [
     "SwAVHook",
     "TestLoop",
     "ValLoop",
+    "Visualizer",
     "evaluate",
     "load_config",
     "read_checkpoint",

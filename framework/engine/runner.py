@@ -17,6 +17,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
+from mmengine.visualization import Visualizer as _Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -29,6 +30,7 @@ from framework.engine.distributed import spread_model, start_processes
 from framework.engine.header import describe_run
 from framework.engine.sharded import build_model, is_sharded
 from framework.engine.writer import Writer
+from framework.pretrain.nested import build_below
 from framework.registry import (
     HOOKS,
     LOOPS,
@@ -38,6 +40,7 @@ from framework.registry import (
     OPTIMIZERS,
     RUNNERS,
     SCOPE,
+    VISUALIZERS,
 )
 
 #: Hooks of every run, by the name under which `default_hooks` of a config replaces them or (None) drops them.
@@ -99,8 +102,12 @@ class Runner(_Runner):
             return model
         if self.start is not None:
             model = without_pretrain(model)  # what a resume overwrites is not fetched
+        wrapper = self.cfg.get("model_wrapper_cfg") if self.distributed else None
         with package_log_to(self.logger):
-            built = build_model(model, self.cfg.get("model_wrapper_cfg") if self.distributed else None)
+            if self._load_from is None or self._resume or wrapper is not None:
+                built = build_model(model, wrapper)
+            else:
+                built = build_below(lambda: build_model(model, None), self._load_from, "load_from")
         return use_channels_last(built) if self.cfg.get("channels_last") else built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
@@ -156,6 +163,14 @@ class Runner(_Runner):
         metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics)
         return Evaluator([METRICS.build(m) if isinstance(m, Mapping) else m for m in metrics])
 
+    def build_visualizer(self, visualizer: Any = None) -> _Visualizer:
+        """Build what the curves are sent to; by default a file in the log folder."""
+        if isinstance(visualizer, _Visualizer):
+            return visualizer
+        backends = {"vis_backends": [{"type": "LocalVisBackend"}]}
+        own = {"type": "Visualizer", "name": self._experiment_name, "save_dir": self._log_dir}
+        return VISUALIZERS.build({**own, **(backends if visualizer is None else visualizer)})
+
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
         """Add a hook, built by `HOOKS` if it is a dict, in the order of the priorities."""
         if isinstance(hook, Mapping):
@@ -178,7 +193,7 @@ class Runner(_Runner):
         Args:
             env_cfg: See `framework.engine.distributed.start_processes`.
         """
-        start_processes(env_cfg, launched=self.distributed)
+        start_processes(env_cfg, self.launcher)
         super().setup_env(env_cfg)
         self._timestamp = _unused(self._timestamp)
 

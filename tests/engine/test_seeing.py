@@ -7,9 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 from framework import MODELS
@@ -158,3 +160,24 @@ def test_tensorboard_gets_the_curves(make_runner):
         (step, pytest.approx(loss)) for step, loss in losses
     ]
     assert len(events.Scalars("accuracy/top1")) == 3
+
+
+def test_the_figure_of_the_visualizer_is_opened_when_something_is_drawn(make_runner):
+    visualizer = make_runner().visualizer
+    assert "fig_save" not in vars(visualizer)
+    visualizer.set_image(np.full((6, 4, 3), 200, np.uint8))
+    assert visualizer.get_image().shape == (6, 4, 3)
+    assert Visualizer.get_current_instance() is visualizer
+    with pytest.raises(AttributeError, match="no attribute 'fig_svae'"):
+        _ = visualizer.fig_svae
+
+
+def test_weights_and_biases_gets_the_curves_offline(make_runner, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    backend = visualizer("WandbVisBackend", init_kwargs={"mode": "offline", "project": "digits"})
+    runner = make_runner(visualizer=backend, train_cfg={"by_epoch": True, "max_epochs": 1})
+    runner.train()
+    runner.close()
+    (run,) = Path(runner.log_dir).rglob("*.wandb")
+    assert run.stat().st_size > 1000
