@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -16,26 +17,48 @@ from torch.nn.parallel import DistributedDataParallel
 
 from framework.engine.sharded import NAME, shard_model
 from framework.errors import ConfigError
+from framework.models.backbones.foreign import ForeignBackbone
 from framework.registry import MODEL_WRAPPERS
+
+#: Where the processes of Slurm meet on the first machine, unless MASTER_PORT says otherwise.
+SLURM_PORT = 29500
+
+#: The constructor of optimisers that asks for the layer of each parameter.
+LAYERWISE = "LearningRateDecayOptimWrapperConstructor"
 
 #: What `sync_bn` of a config may be.
 SYNC_BN = ("torch", "mmcv")
 
 
-def start_processes(env_cfg: Mapping[str, Any], *, launched: bool) -> None:
+def start_processes(env_cfg: Mapping[str, Any], launcher: str) -> None:
     """Set the threads of torch, and connect the processes of a launcher through gloo where there is no GPU.
 
     Args:
         env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU. `dist_cfg.timeout`
             are the seconds after which a process no longer waits for the others.
-        launched: Whether a launcher started this process.
+        launcher: What started this process: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
     """
     if env_cfg.get("num_threads"):
         torch.set_num_threads(env_cfg["num_threads"])
-    if launched and not is_distributed() and not torch.cuda.is_available():
-        timeout = (env_cfg.get("dist_cfg") or {}).get("timeout")
-        limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
-        torch.distributed.init_process_group("gloo", **limit)
+    if launcher == "none" or is_distributed() or torch.cuda.is_available():
+        return
+    timeout = (env_cfg.get("dist_cfg") or {}).get("timeout")
+    limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    place = _place_in_slurm(os.environ) if launcher == "slurm" else {}
+    torch.distributed.init_process_group("gloo", **limit, **place)
+
+
+def _place_in_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return who this process is among those that Slurm started, and where they meet."""
+    address = environment.get("MASTER_ADDR")
+    if address is None:
+        nodes = ["scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]]
+        address = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    return {
+        "init_method": f"tcp://{address}:{environment.get('MASTER_PORT', SLURM_PORT)}",
+        "rank": int(environment["SLURM_PROCID"]),
+        "world_size": int(environment["SLURM_NTASKS"]),
+    }
 
 
 def spread_model(
@@ -60,7 +83,7 @@ def spread_model(
     model = _with_sync_bn(model, cfg.get("sync_bn"))
     options = {"type": "MMDistributedDataParallel", **(wrapper_cfg or {})}
     if options["type"] == NAME:
-        return _sharded(model, options)
+        return _sharded(model, options, (cfg.get("optim_wrapper") or {}).get("constructor"))
     wrapper = MODEL_WRAPPERS.get(options["type"]) if isinstance(options["type"], str) else options["type"]
     if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
         device = int(os.environ.get("LOCAL_RANK", 0))
@@ -70,8 +93,11 @@ def spread_model(
     return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
 
 
-def _sharded(model: nn.Module, options: dict[str, Any]) -> nn.Module:
+def _sharded(model: nn.Module, options: dict[str, Any], constructor: str | None) -> nn.Module:
     """Spread the parameters, after `init_weights`, which needs them whole."""
+    for part in model.modules():
+        if isinstance(part, ForeignBackbone) and constructor == LAYERWISE:
+            _ = part.layer_order  # cannot be found out when the parameters are spread
     if get_rank() == 0 and hasattr(model, "init_weights"):
         model.init_weights()
     return MODEL_WRAPPERS.build({**options, "type": shard_model}, default_args={"module": model})
