@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from framework.models.heads.cls_head import InitCfg
+from framework.models.layers.precision import at_least_single
 from framework.registry import HEADS, LOSSES
 
 
@@ -39,6 +40,5 @@ class ContrastiveHead(BaseModule):
             pos: Similarities with the positives (batch, 1).
             neg: Similarities with the negatives (batch, negatives).
         """
-        logits = torch.cat([pos, neg], dim=1)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
+        logits = at_least_single(torch.cat([pos, neg], dim=1)) / self.temperature
         return self.loss_module(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

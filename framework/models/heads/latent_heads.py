@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from framework.models.heads.cls_head import InitCfg
 from framework.models.layers.collectives import sum_over_processes
+from framework.models.layers.precision import as_it_is, at_least_single
 from framework.registry import HEADS, LOSSES, NECKS
 
 
@@ -72,4 +73,6 @@ class LatentCrossCorrelationHead(BaseModule):
             target: Those of the other view.
         """
         samples = len(input) * get_world_size()
-        return self.loss_module(sum_over_processes(self.bn(input).T @ self.bn(target) / samples))
+        with as_it_is(input):
+            first, second = self.bn(at_least_single(input)), self.bn(at_least_single(target))
+            return self.loss_module(sum_over_processes(first.T @ second / samples))

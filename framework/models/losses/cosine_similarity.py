@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framework.models.layers.precision import at_least_single
 from framework.registry import LOSSES
 
 
@@ -31,6 +32,7 @@ class CosineSimilarityLoss(nn.Module):
             target: Targets of the same shape.
             mask: (...): 1 for what counts, 0 for what does not. Default: everything counts.
         """
+        pred, target = at_least_single(pred), at_least_single(target)
         cosine = (functional.normalize(pred, dim=-1) * functional.normalize(target, dim=-1)).sum(dim=-1)
         loss = self.shift_factor - self.scale_factor * cosine
         return loss.mean() if mask is None else (loss * mask).sum() / mask.sum()

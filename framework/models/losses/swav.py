@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from framework.errors import ConfigError
 from framework.models.layers.collectives import gather
+from framework.models.layers.precision import as_it_is, at_least_single
 from framework.registry import LOSSES
 
 
@@ -87,7 +88,7 @@ class SwAVLoss(BaseModule):
         """
         with torch.no_grad():
             self.prototypes.weight.copy_(functional.normalize(self.prototypes.weight, dim=1))
-        embeddings = x.view(self.views, -1, x.shape[-1])
+        embeddings = at_least_single(x).view(self.views, -1, x.shape[-1])
         scores = self._scores(embeddings)
         predictions = (scores / self.temperature).log_softmax(dim=-1)
         losses = []
@@ -98,8 +99,8 @@ class SwAVLoss(BaseModule):
         return torch.stack(losses).mean()
 
     def _scores(self, embeddings: Tensor) -> Tensor:
-        scores = self.prototypes(embeddings)
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        with as_it_is(embeddings):
+            return self.prototypes(embeddings.to(self.prototypes.weight))
 
     @torch.no_grad()
     def _assign(self, number: int, embeddings: Tensor, scores: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from framework.models.layers.precision import at_least_single
+
 
 @torch.no_grad()
 def embedding_std(embeddings: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def embedding_std(embeddings: Tensor) -> Tensor:
     Args:
         embeddings: (batch, channels).
     """
-    normalised = functional.normalize(_single(embeddings), dim=-1)
+    normalised = functional.normalize(at_least_single(embeddings), dim=-1)
     return normalised.std(dim=0, correction=0).mean() * embeddings.shape[-1] ** 0.5
 
 
@@ -34,10 +36,5 @@ def prototype_entropy(assignments: Tensor) -> Tensor:
     Args:
         assignments: Probabilities (batch, prototypes).
     """
-    mean = _single(assignments).mean(dim=0)
+    mean = at_least_single(assignments).mean(dim=0)
     return torch.special.entr(mean / mean.sum()).sum() / log(len(mean))
-
-
-def _single(x: Tensor) -> Tensor:
-    """Return `x` in single precision, or in the higher one that it has."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -9,6 +9,7 @@ from mmengine.dist import all_gather, broadcast, get_rank, get_world_size
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framework.models.layers.precision import as_it_is, at_least_single
 from framework.models.selfsup.base import BaseSelfSupervisor, InitCfg, Part, check_views, last
 from framework.models.selfsup.collapse import embedding_std
 from framework.models.selfsup.momentum import CosineEMA
@@ -77,12 +78,13 @@ class MoCo(BaseSelfSupervisor):
             ValueError: A batch is larger than the queue.
         """
         query_view, key_view = check_views(inputs, 2, "MoCo")
-        queries = functional.normalize(self.embed(query_view), dim=1)
+        queries = functional.normalize(at_least_single(self.embed(query_view)), dim=1)
         self.update_teacher("encoder_k", nn.Sequential(self.backbone, self.neck))
         with torch.no_grad():
-            keys = functional.normalize(self._keys(key_view), dim=1)
+            keys = functional.normalize(at_least_single(self._keys(key_view)), dim=1)
         positives = (queries * keys).sum(dim=1, keepdim=True)
-        negatives = queries @ self.queue.clone().to(queries)
+        with as_it_is(queries):
+            negatives = queries @ self.queue.clone().to(queries)
         loss = self.head.loss(positives, negatives)
         if self.training:
             self._enqueue(keys)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from framework.models.layers.collectives import gather
+from framework.models.layers.precision import as_it_is, at_least_single
 from framework.models.selfsup.base import BaseSelfSupervisor, check_views
 from framework.models.selfsup.collapse import embedding_std
 from framework.registry import MODELS
@@ -34,12 +35,13 @@ class SimCLR(BaseSelfSupervisor):
             data_samples: Of no account.
         """
         views = check_views(inputs, 2, "SimCLR")
-        own = functional.normalize(self.embed(torch.cat(views)), dim=1)
+        own = functional.normalize(at_least_single(self.embed(torch.cat(views))), dim=1)
         everyone = gather(own)
         anchors, half = len(own), len(own) // 2
         rows = torch.arange(anchors, device=own.device)
         first = get_rank() * anchors if len(everyone) > anchors else 0
-        similarities = own @ everyone.T
+        with as_it_is(own):
+            similarities = own @ everyone.T
         partners = first + (rows + half) % anchors
         positives = similarities.gather(1, partners[:, None])
         columns = torch.arange(len(everyone), device=own.device)

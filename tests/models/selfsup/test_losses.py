@@ -246,3 +246,32 @@ def test_a_wrong_number_of_views_is_explained(name: str, count: int, shared: dic
         model([torch.rand(2, 1, 8, 8)], mode="loss")
     with pytest.raises(ValueError, match="there is no mode 'predict'"):
         model([torch.rand(2, 1, 8, 8)], mode="predict")
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "BarlowTwins", "SwAV"])
+def test_losses_are_not_computed_in_half_precision(name: str) -> None:
+    views = [draw(6, 4, 1, 1, seed=v).float() for v in range(3 if name == "SwAV" else 2)]
+    contrast = {"type": "ContrastiveHead", "loss": CROSS_ENTROPY}
+    loss = {"type": "CrossCorrelationLoss"}
+    correlate = {"type": "LatentCrossCorrelationHead", "in_channels": 4, "loss": loss}
+    models = {
+        "SimCLR": lambda: method("SimCLR", head=contrast),
+        "BarlowTwins": lambda: method("BarlowTwins", head=correlate),
+        "SwAV": lambda: swav().float(),
+    }
+    model = models[name]()
+    exact = model(views, mode="loss")["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(views, mode="loss")["loss"].item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "MoCo", "BYOL", "SimSiam", "BarlowTwins", "SwAV"])
+def test_mixed_precision(name: str, shared: dict[str, Any]) -> None:
+    model = shared["build"](name).float()
+    views = [view.float() for view in shared["batches"](name)[0]]
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = model(views, mode="loss")
+        losses["loss"].backward()
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
