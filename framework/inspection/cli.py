@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -47,16 +48,22 @@ def run(arguments: Sequence[str], out: TextIO | None = None, err: TextIO | None 
         fields, rest = take_fields(arguments)
         given = _parser().parse_args(rest)
         lines, code = given.command(given, fields, Style(out))
-        out.write("".join(f"{line}\n" for line in lines))
+        _write(out, "".join(f"{line}\n" for line in lines))
         out.flush()
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (ConfigError, PretrainError, OSError) as error:
         text = "\n".join(printable(line) for line in str(error).splitlines())
-        err.write(f"{Style(err)(type(error).__name__, 'red')}: {text}\n")
+        _write(err, f"{Style(err)(type(error).__name__, 'red')}: {text}\n")
         return FAILED
     return code
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a text; characters that the stream's encoding lacks are written out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -266,4 +273,13 @@ def show_command(given: argparse.Namespace, fields: dict[str, Any], style: Style
 
 
 def _json(value: Any) -> list[str]:
-    return [json.dumps(value, indent=2)]
+    return [json.dumps(_with_numbers(value), indent=2, allow_nan=False)]
+
+
+def _with_numbers(value: Any) -> Any:
+    """Return a value in which infinities and NaN, which JSON lacks, are text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    return [_with_numbers(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -153,6 +153,26 @@ def assert_calm(text: str) -> None:
     assert text and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), repr(text)
 
 
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([1.0]), "loss": float("nan")}, tmp_path / "a.pth")
+    torch.save({"a": torch.tensor([float("inf")])}, tmp_path / "b.pth")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = call("inspect", tmp_path / "a.pth", "--json")
+    assert json.loads(text, parse_constant=refuse)["metadata"] == {"loss": "nan"}
+    text = call("diff", tmp_path / "a.pth", tmp_path / "b.pth", "--json", code=1)
+    assert json.loads(text, parse_constant=refuse)["pairs"][0]["largest"] == "inf"
+
+
+def test_a_terminal_without_the_characters(tmp_path: Path) -> None:
+    torch.save({"gewicht.größe": torch.ones(2)}, tmp_path / "a.pth")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    assert run(["inspect", str(tmp_path / "a.pth"), "--keys", "*"], out) == 0
+    assert b"gewicht.gr\\xf6\\xdfe" in out.detach().getvalue()
+
+
 def test_errors_end_with_2(tmp_path: Path, file: Path) -> None:
     assert "did you mean a.pth?" in call("inspect", tmp_path / "none.pth", code=2)
     assert "text, which begins 'hello'" in call("inspect", write(tmp_path / "a.txt", "hello"), code=2)
