@@ -26,21 +26,13 @@ from framework.pretrain.errors import CheckpointError
 ROOT = Path(__file__).parents[2]
 
 
-def launch(*arguments):
-    """Start two processes with torchrun."""
-    run = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
+def launch(*arguments, processes=2, gpus=""):
+    """Start processes with torchrun, on the CPU unless `gpus` names some."""
+    run = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     script = Path(__file__).with_name("launched.py")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [*run, str(script), *(str(argument) for argument in arguments)]
+    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus}
+    command = [*run, "--nproc_per_node", str(processes), str(script), *(str(one) for one in arguments)]
+    environment = {**os.environ, **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
 
 
@@ -211,3 +203,40 @@ def test_blocks_are_told_by_structure(model):
     swin = {"type": "SwinTransformer", "arch": arch, "img_size": 32, "window_size": 4, "out_indices": [1]}
     assert blocks(swin) == [f"layers.{stage}.blocks.{block}" for stage in (0, 1) for block in (0, 1)]
     assert blocks({"type": nn.Linear, "in_features": 2, "out_features": 2}) == []
+
+
+@pytest.mark.gpu
+def test_gpus_learn_what_one_learns_with_the_same_batch(config, net, tmp_path):
+    count = torch.cuda.device_count()
+    net["backbone"]["norm_cfg"] = {"type": "LN", "eps": 1e-6}
+    cfg = config(model=net, train_cfg={"by_epoch": True, "max_epochs": 2}, sync_bn="torch")
+    cfg.test_dataloader.batch_size = 7
+    results = []
+    for processes in (1, count):
+        out = tmp_path / str(processes)
+        out.mkdir(exist_ok=True)
+        cfg.train_dataloader.batch_size = 32 // processes
+        cfg.dump(out / "config.py")
+        run = launch(out / "config.py", out, processes=processes, gpus=",".join(map(str, range(processes))))
+        assert run.returncode == 0, run.stderr
+        ranks = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
+        for name in ("ddp", "sharded"):
+            every = zip(*(one[name]["losses"] for one in ranks), strict=True)
+            results.append([sum(losses) / processes for losses in every])
+    for one in results[1:]:
+        assert one == pytest.approx(results[0], rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_batch_norm_over_gpus_trains(config, tmp_path):
+    backbone = {"type": "ResNet", "depth": 18, "base_channels": 8, "in_channels": 1}
+    head = {"type": "LinearClsHead", "num_classes": 10}
+    neck = {"type": "GlobalAveragePooling"}
+    net = {"type": "Classifier", "backbone": backbone, "neck": neck, "head": head}
+    config(model=net, sync_bn="torch").dump(tmp_path / "config.py")
+    count = torch.cuda.device_count()
+    run = launch(
+        tmp_path / "config.py", tmp_path, "train", processes=count, gpus=",".join(map(str, range(count)))
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "train" / "epoch_3.pth").is_file()
