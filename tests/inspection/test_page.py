@@ -302,6 +302,18 @@ def test_every_text_has_enough_contrast(theme: str, quiet: Any, load: tuple[Path
     assert quiet.execute_script("return document.documentElement.dataset.theme") != theme
 
 
+def test_nothing_is_cut_off_on_a_narrow_screen(quiet: Any, load: tuple[Path, LoadReport]) -> None:
+    screen = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    quiet.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    open_page(quiet, load[0])
+    find(quiet, "#search").send_keys("head.fc.weight", Keys.ENTER)
+    assert quiet.execute_script("return document.documentElement.scrollWidth") <= 320
+    top = "(selector) => document.querySelector(selector).getBoundingClientRect().top"
+    tops = quiet.execute_script(f"return ['#names', '#detail', '#map'].map({top})")
+    assert tops == sorted(tops)
+    quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_names_of_a_hostile_file_are_shown_and_do_nothing(quiet: Any, tmp_path: Path) -> None:
     tensors = {name: torch.ones(3 + i, 2) for i, name in enumerate(HOSTILE)}
     torch.save(tensors, tmp_path / "hostile <b> & co.pth")
