@@ -180,9 +180,9 @@ def _build_model(target: Any, arguments: dict[str, Any], path: str) -> Any:
     if pretrain is None and not _names_weights(arguments):
         module = _construct(target, arguments, path)
     else:
-        from framework.pretrain.load import build_pretrained  # needs torch
+        from framework.pretrain.nested import build_nested  # needs torch
 
-        module = build_pretrained(lambda: _construct(target, arguments, path), pretrain, f"{path}.pretrain")
+        module = build_nested(lambda: _construct(target, arguments, path), pretrain, f"{path}.pretrain")
     if frozen:
         from framework.models.frozen import freeze
 

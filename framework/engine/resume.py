@@ -182,7 +182,7 @@ def _restore_weights(runner: Any, filename: str, weights: Mapping[str, Any]) -> 
         runner.bare_model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{filename} cannot be resumed from, as it is of another model: {error}. "
+            f"{filename} cannot be resumed from, as it is of another model: {' '.join(str(error).split())}. "
             f"To start from its weights, use load_from={filename} and resume=False"
         ) from error
 
