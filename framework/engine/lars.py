@@ -56,7 +56,7 @@ class LARS(Optimizer):
         super().__init__(params, {**numbers, **rest})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step; `closure` computes the loss once more and returns it."""
         loss = None
         if closure is not None:

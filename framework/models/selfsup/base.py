@@ -92,7 +92,7 @@ class BaseSelfSupervisor(BaseModel):
             student: The student. What the last load from a file put into the teacher is not overwritten by
                 the teacher's first copy of the student.
         """
-        teacher: CosineEMA = self.get_submodule(name)  # type: ignore[assignment]
+        teacher: CosineEMA = self.get_submodule(name)
         if self.training:
             report: _Reported | None = vars(self).get("pretrain_report")
             prefix = f"{name}.module."

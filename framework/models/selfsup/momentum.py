@@ -108,12 +108,14 @@ class CosineEMA(nn.Module):
                 target.copy_(values[name])
 
     def _average(self, student: nn.Module, share: float) -> None:
-        values = dict(student.named_parameters())
-        for name, target in self.module.named_parameters():
-            target.lerp_(values[name].to(target), share)
-        buffers = dict(student.named_buffers()) if self.update_buffers else {}
-        for name, target in self.module.named_buffers():
-            if name in buffers and target.is_floating_point():
-                target.lerp_(buffers[name].to(target), share)
-            elif name in buffers:
-                target.copy_(buffers[name])
+        values: dict[str, Tensor] = dict(student.named_parameters())
+        targets: dict[str, Tensor] = dict(self.module.named_parameters())
+        if self.update_buffers:
+            values |= dict(student.named_buffers())
+            targets |= dict(self.module.named_buffers())
+        averaged = [name for name, target in targets.items() if target.is_floating_point()]
+        torch._foreach_lerp_(
+            [targets[name] for name in averaged], [values[name].to(targets[name]) for name in averaged], share
+        )
+        for name in targets.keys() - set(averaged):
+            targets[name].copy_(values[name])
