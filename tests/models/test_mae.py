@@ -191,6 +191,23 @@ def test_the_decoder_says_which_number_of_patches_is_wrong() -> None:
         MAEPretrainDecoder(num_patches=6)
 
 
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("neck", dict(embed_dim=768), "MAE: neck.embed_dim is 768, and the backbone needs 32"),
+        ("neck", dict(num_patches=196), "MAE: neck.num_patches is 196, and the backbone needs 16"),
+        ("neck", dict(in_chans=1), r"patch_size \*\* 2 \* in_chans of the neck is 16, .* needs 48"),
+        ("head", dict(patch_size=2), r"head.patch_size is \(2, 2\), and the backbone needs \(4, 4\)"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_named(part: str, changes: dict, message: str) -> None:
+    model = config()
+    with pytest.raises(ConfigError, match=message):
+        MODELS.build(model | {part: model[part] | changes})
+    if "in_chans" in changes:
+        MODELS.build(model | {part: model[part] | changes | dict(predict_feature_dim=5)})
+
+
 def test_without_a_mask_it_is_a_vision_transformer() -> None:
     torch.manual_seed(0)
     masked = MAEViT(ARCH, img_size=16, patch_size=4, out_type="avg_featmap").eval()

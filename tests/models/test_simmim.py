@@ -114,6 +114,10 @@ def test_the_mask_is_drawn_in_squares_unless_the_batch_brings_one(ratio: float) 
 def test_what_does_not_go_together_is_said() -> None:
     with pytest.raises(ConfigError, match="mask_patch_size=4 is no multiple of the head's patch_size=3"):
         MODELS.build(config(dict(VIT, patch_size=3, img_size=9)))
+    with pytest.raises(ConfigError, match=r"neck.in_channels is 8, and the backbone needs 32"):
+        MODELS.build(config(VIT, channels=8))
+    with pytest.raises(ConfigError, match=r"head.patch_size is \(4, 4\), and the backbone needs \(2, 2\)"):
+        MODELS.build(config(VIT) | dict(backbone=SWIN))
     with pytest.raises(ConfigError, match="set out_type='featmap' in the backbone, not 'cls_token'"):
         MODELS.build(config(dict(VIT, out_type="cls_token")))
     with pytest.raises(ConfigError, match=r"mask_ratio=1.0"):

@@ -68,6 +68,7 @@ class MAEPretrainDecoder(BaseModule):
             for _ in range(decoder_depth)
         )
         self.decoder_norm = build_norm_layer(norm_cfg, decoder_embed_dim)
+        self.predicts_pixels = predict_feature_dim is None
         height, width = to_pair(patch_size)
         self.decoder_pred = nn.Linear(decoder_embed_dim, predict_feature_dim or height * width * in_chans)
         self._initialise()

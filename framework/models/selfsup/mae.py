@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from framework.models.backbones import VisionTransformer
 from framework.models.layers import own_modules
 from framework.models.layers.sincos import sincos_pos_embed
-from framework.models.selfsup.base import BaseSelfSupervisor
-from framework.models.selfsup.masking import check_mask_ratio, draw_noise, shuffle, take
+from framework.models.necks.mae_decoder import MAEPretrainDecoder
+from framework.models.selfsup.base import BaseSelfSupervisor, InitCfg, Part
+from framework.models.selfsup.masking import agree, check_mask_ratio, draw_noise, shuffle, take
 from framework.registry import BACKBONES, MODELS
 
 
@@ -127,10 +128,32 @@ class MAEViT(VisionTransformer):
 class MAE(BaseSelfSupervisor):
     """A masked autoencoder: an encoder of visible patches, and a decoder that predicts the masked ones.
 
-    The parts are a `MAEViT`, a `MAEPretrainDecoder` and a `MAEPretrainHead`.
-
     Source: Masked Autoencoders, https://arxiv.org/abs/2111.06377.
+
+    Args:
+        backbone: Config of the encoder, a `MAEViT`, or the encoder.
+        neck: Config of the decoder, a `MAEPretrainDecoder`, or the decoder.
+        head: Config of the head, a `MAEPretrainHead`, or the head.
+        data_preprocessor: See `BaseSelfSupervisor`.
+        init_cfg: mmengine's initialisers, applied when `init_weights` is called.
+
+    Raises:
+        ConfigError: A part cannot be built, or does not go with the others.
     """
+
+    def __init__(
+        self,
+        backbone: Part,
+        neck: Part,
+        head: Part,
+        data_preprocessor: Part | None = None,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if isinstance(self.backbone, MAEViT) and isinstance(self.neck, MAEPretrainDecoder):
+            _check_decoder(self.backbone, self.neck)
+            patch = tuple(self.backbone.patch_embed.proj.kernel_size)
+            agree("MAE", "head.patch_size", getattr(self.head, "patch_size", patch), patch)
 
     def extract_feat(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         """Return the backbone's features of whole images."""
@@ -166,3 +189,17 @@ class MAE(BaseSelfSupervisor):
         for axis, size in enumerate(self.head.patch_size):
             pixels = pixels.repeat_interleave(size, 2 + axis)
         return predicted, pixels
+
+
+def _check_decoder(backbone: MAEViT, neck: MAEPretrainDecoder) -> None:
+    """Check that a decoder is made for the tokens and patches of an encoder.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    agree("MAE", "neck.embed_dim", neck.decoder_embed.in_features, backbone.embed_dims)
+    rows, columns = neck.grid_size
+    agree("MAE", "neck.num_patches", rows * columns, backbone.num_patches)
+    if neck.predicts_pixels:
+        pixels = backbone.patch_embed.proj.weight[0].numel()
+        agree("MAE", "patch_size ** 2 * in_chans of the neck", neck.decoder_pred.out_features, pixels)

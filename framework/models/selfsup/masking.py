@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
@@ -18,6 +20,16 @@ def check_mask_ratio(mask_ratio: float) -> float:
     if not 0 < mask_ratio < 1:
         raise ConfigError(f"mask_ratio={mask_ratio}: accepted are shares between 0 and 1, such as 0.75")
     return mask_ratio
+
+
+def agree(owner: str, field: str, value: Any, wanted: Any) -> None:
+    """Check that a part of a model is made for the backbone.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if value != wanted:
+        raise ConfigError(f"{owner}: {field} is {value}, and the backbone needs {wanted}")
 
 
 def draw_noise(batch: int, patches: int, device: torch.device) -> Tensor:

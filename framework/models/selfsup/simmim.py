@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from framework.errors import ConfigError
 from framework.models.backbones import BEiTViT, SwinTransformer, VisionTransformer
+from framework.models.necks.simmim_decoder import SimMIMLinearDecoder
 from framework.models.selfsup.base import BaseSelfSupervisor, InitCfg, Part
-from framework.models.selfsup.masking import block_mask, check_mask_ratio
+from framework.models.selfsup.masking import agree, block_mask, check_mask_ratio
 from framework.registry import BACKBONES, MODELS
 
 
@@ -109,8 +110,8 @@ class SimMIM(BaseSelfSupervisor):
         init_cfg: mmengine's initialisers, applied when `init_weights` is called.
 
     Raises:
-        ConfigError: A part cannot be built, the backbone gives no maps, or `mask_patch_size` is no multiple
-            of the patches.
+        ConfigError: A part cannot be built, does not go with the others, or `mask_patch_size` is no
+            multiple of the patches.
     """
 
     def __init__(
@@ -129,6 +130,12 @@ class SimMIM(BaseSelfSupervisor):
         out_type = getattr(self.backbone, "out_type", "featmap")
         if out_type != "featmap":
             raise ConfigError(f"SimMIM: set out_type='featmap' in the backbone, not {out_type!r}")
+        if isinstance(self.backbone, SwinTransformer | VisionTransformer):
+            patch = tuple(self.backbone.patch_embed.proj.stride)
+            agree("SimMIM", "head.patch_size", (self.head.patch_size,) * 2, patch)
+            if isinstance(self.neck, SimMIMLinearDecoder):
+                channels = self.neck.decoder[0].in_channels
+                agree("SimMIM", "neck.in_channels", channels, self.backbone.feature_dim)
         if mask_patch_size % self.head.patch_size:
             raise ConfigError(
                 f"mask_patch_size={mask_patch_size} is no multiple of the head's patch_size="
