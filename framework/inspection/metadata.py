@@ -62,7 +62,8 @@ def wrappers_in(keys: Iterable[str]) -> tuple[str, ...]:
 
 def metadata_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the harmless values of a file by dotted name: numbers, texts, short lists of them."""
-    found: dict[str, Any] = {}
+    said = list(checkpoint.metadata.items())[:MOST_VALUES]
+    found: dict[str, Any] = {name: _cut(text) for name, text in said}
     _collect(checkpoint.tree, "", found)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from framework.pretrain.errors import CheckpointError, UnsafeCheckpointError
@@ -36,12 +36,14 @@ class Checkpoint:
             'safetensors', 'safetensors shards', 'npz' or 'pickle'.
         tree: Nested dicts; leaves are `LazyTensor`, plain values, lists, or `Inert`.
         replaced: Names of the classes and functions whose objects were replaced by inert ones, sorted.
+        metadata: What a safetensors file says of itself beside its tensors.
     """
 
     path: Path
     format: str
     tree: Mapping[str, Node]
     replaced: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False) -> Checkpoint:
@@ -64,7 +66,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, trust_pickle: bool = False)
     path = Path(os.path.expanduser(path))
     read = _read_folder if os.path.isdir(path) else _read_file
     contents = read(path, trust=trust_pickle)
-    return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced))
+    return _checkpoint(path, contents)
 
 
 def open_distant(file: Blob, name: str) -> Checkpoint | None:
@@ -85,7 +87,11 @@ def open_distant(file: Blob, name: str) -> Checkpoint | None:
         if kind not in ("zip", "safetensors"):
             return None
         contents = _READERS[kind](file)
-    return Checkpoint(Path(name), contents.format, contents.tree, tuple(contents.replaced))
+    return _checkpoint(Path(name), contents)
+
+
+def _checkpoint(path: Path, contents: Contents) -> Checkpoint:
+    return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced), contents.metadata)
 
 
 def _read_folder(path: Path, *, trust: bool) -> Contents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import io
 import json
@@ -151,6 +152,19 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
 
 def assert_calm(text: str) -> None:
     assert text and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), repr(text)
+
+
+def test_what_files_say_of_themselves(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(lr=0.1, betas=(0.9, 0.99), model="vit", deep=argparse.Namespace(a=1))
+    tree = {"model": {"a": torch.ones(1)}, "args": arguments, "log": "x" * 500, "optimizer": {"lr": 3}}
+    torch.save(tree, tmp_path / "a.pth")
+    told = parsed("inspect", tmp_path / "a.pth")
+    expected = {"args.lr": 0.1, "args.betas": [0.9, 0.99], "args.model": "vit", "args.deep.a": 1}
+    assert {name: told["metadata"].get(name) for name in expected} == expected
+    assert told["metadata"]["log"].endswith("(500 characters)") and "optimizer.lr" not in told["metadata"]
+    assert told["replaced"] == ["argparse.Namespace"]
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "b.safetensors", {"author": "me"})
+    assert parsed("inspect", tmp_path / "b.safetensors")["metadata"] == {"author": "me"}
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def read_safetensors(file: Blob) -> Contents:
     if size > min(MAX_HEADER, file.size - 8):
         raise DamagedCheckpointError(f"truncated: the header claims {size} bytes, the file has {file.size}")
     header = parse_json(file.read(8, size))
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", None)
+    metadata = {str(k): v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
     data = file.part(8 + size, file.size - 8 - size)
     places = {name: _offsets(name, entry) for name, entry in header.items()}
     announced = max((end for _, end in places.values()), default=0)
@@ -40,7 +41,7 @@ def read_safetensors(file: Blob) -> Contents:
         name: _tensor(name, entry, data.part(places[name][0], places[name][1] - places[name][0]))
         for name, entry in header.items()
     }
-    return Contents("safetensors", tree)
+    return Contents("safetensors", tree, metadata=metadata)
 
 
 def parse_json(data: bytes) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
@@ -29,11 +30,13 @@ class Contents(NamedTuple):
         format: Name of the format.
         tree: Names and tensors.
         replaced: Names of what the file has that was replaced by inert objects.
+        metadata: What the file says of itself beside the tree.
     """
 
     format: str
     tree: dict[str, Node]
     replaced: Iterable[str] = ()
+    metadata: Mapping[str, str] = MappingProxyType({})
 
 
 def tree_of(root: object) -> dict[str, Node]:
