@@ -171,6 +171,24 @@ def test_the_table_of_naming_schemes_is_complete() -> None:
     assert shown == ["architecture", *(table.title for table in TABLES)]
 
 
+def test_the_table_of_sharding_is_complete() -> None:
+    import inspect
+
+    from framework.engine.sharded import shard_model
+
+    section = (ROOT / "docs" / "many_machines.md").read_text().split("## Sharding")[1].split("\n### ")[0]
+    shown = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert shown == [name for name in inspect.signature(shard_model).parameters if name != "module"]
+
+
+def test_the_table_of_rules_for_parameters_is_complete() -> None:
+    from framework.engine import LearningRateDecayOptimWrapperConstructor
+
+    section = (ROOT / "docs" / "finetune.md").read_text().split("## Layers that learn")[1].split("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(shown) == sorted(LearningRateDecayOptimWrapperConstructor.options)
+
+
 def test_every_error_is_explained() -> None:
     from framework.pretrain import errors
 
