@@ -33,8 +33,19 @@ def plain_state(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint of mmengine as one of this project; there are no states of random generators."""
     state = {key: _plain(value) for key, value in tree.items() if key != "message_hub"}
     state["state_dict"] = OrderedDict(state["state_dict"])
+    for name in ("optimizer", "param_schedulers"):
+        if name in state:
+            state[name] = _numbered(state[name])
     state["message_hub"] = _message_hub(tree["message_hub"])
     return {key: value for key, value in state.items() if value is not _Unknown}
+
+
+def _numbered(value: Any) -> Any:
+    """Make keys numbers again, which the reader gives as text: parameters are numbered in an optimiser."""
+    if isinstance(value, dict):
+        numbers = bool(value) and all(isinstance(key, str) and key.isdigit() for key in value)
+        return {int(key) if numbers else key: _numbered(item) for key, item in value.items()}
+    return [_numbered(item) for item in value] if isinstance(value, list) else value
 
 
 def _message_hub(hub: Mapping[str, Any]) -> dict[str, Any]:
