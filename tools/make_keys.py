@@ -77,7 +77,9 @@ def beit(**options: Any) -> Weights:
 def eva(**options: Any) -> Weights:
     """A DINOv3 of timm."""
     rope = dict(rope_type="dinov3", use_rot_pos_emb=True, rope_rotate_half=True, use_abs_pos_emb=False)
-    return dict(Eva(**{**TIMM, **rope, **options}, init_values=0.1, num_reg_tokens=4).state_dict())
+    return dict(
+        Eva(**{**TIMM, **rope, **options}, init_values=0.1, num_reg_tokens=4, use_fc_norm=False).state_dict()
+    )
 
 
 def torchvision_swin(**options: Any) -> Weights:

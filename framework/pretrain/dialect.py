@@ -88,6 +88,7 @@ class Column:
         head: The classifier's last layer, behind the prefix; `^` before it: beside the prefix.
         head_dist: The same for the head of the distillation token.
         separator: What stands between the segments of a name in a file.
+        positions: The tokens before the patches that have a position, by our names; None: any.
         tested: What its names were compared with.
     """
 
@@ -99,6 +100,7 @@ class Column:
     head: Given = None
     head_dist: Given = None
     separator: str = "."
+    positions: tuple[str, ...] | None = None
     tested: str = ""
 
 

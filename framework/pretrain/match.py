@@ -213,7 +213,8 @@ def _present(reading: Reading, spelled: Spelled, dialect: str | None) -> list[st
     places = list(reading.places.values())
     sample = places[:: len(places) // PROBES + 1]
     rows = {id(place.row): place.row.names for place in places}.values()
-    others = [c for c in reading.table.columns if any(n.get(c) != n[reading.column] for n in rows)]
+    own = reading.column
+    others = [c for c in reading.table.columns if any(n.get(c) not in (None, n[own]) for n in rows)]
     if dialect is not None:
         return [column for column in others if column == dialect]
     hits = {c: sum(_probe(reading, place, c, spelled) for place in sample) for c in others}

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from framework.pretrain.dialect import Place, Table
+from framework.pretrain.dialects.common import COMPUTED, DISTILLED_HEADS, HEADS
+from framework.pretrain.inventory import last_of
 
 #: A table is looked at in full if a scheme of it knows as many of this many largest tensors as any other.
 SAMPLE = 16
 
-#: Weight and bias of two heads, which no table has as rows.
-HEAD_KEYS = 4
+#: Heads, which no table has as rows.
+_BESIDE = frozenset({*HEADS, *DISTILLED_HEADS})
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,13 @@ def _better(best: Reading | None, sizes: Mapping[str, int], table: Table) -> Rea
 
 
 def _is_whole(reading: Reading, sizes: Mapping[str, int]) -> bool:
-    """Tell whether the table knows all that is behind the prefix, but for a head or two."""
-    unknown = sum(key.startswith(reading.prefix) and key not in reading.places for key in sizes)
-    return unknown <= HEAD_KEYS
+    """Tell whether the table knows all that is behind the prefix, but for heads and computed buffers."""
+    inside = (key for key in sizes if key.startswith(reading.prefix) and key not in reading.places)
+    return all(_stem(key, reading.prefix) in _BESIDE or last_of(key) in COMPUTED for key in inside)
+
+
+def _stem(key: str, prefix: str) -> str:
+    return key[len(prefix) :].rpartition(".")[0]
 
 
 def _located(sizes: Mapping[str, int], table: Table) -> dict[str, dict[str, Place]]:
@@ -99,14 +105,24 @@ def _reading(table: Table, column: str, found: Mapping[str, Place], sizes: Mappi
 
 
 def _behind(prefix: str, found: Mapping[str, Place]) -> dict[str, Place]:
-    """Return the places behind a prefix, and those further out that are missing there.
+    """Return the places behind a prefix, and those further out or further in that are missing there.
 
-    transformers writes the final norm of a masked BEiT beside the network.
+    transformers writes the final norm of a masked BEiT beside the network, and the layers of some classifiers
+    without the prefix that their embeddings have. A part further in that has anything that is there already
+    is another network.
     """
     places = {key: place for key, place in found.items() if place.prefix == prefix}
-    there = {(id(place.row), place.indices, place.part) for place in places.values()}
+    if len(places) == len(found):
+        return places
+    there = {_position(place) for place in places.values()}
+    others = {place.prefix for place in found.values() if _position(place) in there} - {prefix}
     for key, place in found.items():
         further_out = len(place.prefix) < len(prefix) and prefix.startswith(place.prefix)
-        if further_out and (id(place.row), place.indices, place.part) not in there:
+        further_in = place.prefix not in others and place.prefix.startswith(prefix)
+        if (further_out or further_in) and _position(place) not in there:
             places[key] = place
     return places
+
+
+def _position(place: Place) -> tuple[int, tuple[str, ...], int]:
+    return id(place.row), place.indices, place.part

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from framework.errors import did_you_mean
-from framework.pretrain.dialect import WILD, Column, Stored, leaves_of
+from framework.pretrain.dialect import OURS, WILD, Column, Place, Stored, leaves_of
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED, DISTILLED_HEADS, HEADS
 from framework.pretrain.errors import MismatchError, SpecError
@@ -16,6 +17,7 @@ from framework.pretrain.fold import fold
 from framework.pretrain.heads import find_head, head_name
 from framework.pretrain.inventory import Inventory, unwrapped
 from framework.pretrain.operation import Operation, names_of
+from framework.pretrain.positions import PREFIX, placed
 from framework.pretrain.reading import Reading, read_names
 from framework.pretrain.recognise import groups, recognise
 
@@ -49,16 +51,31 @@ def export(model: nn.Module, dialect: str) -> dict[str, Tensor]:
                 return counts[owner]
         return None
 
-    return rename(state, dialect, heads)
+    return rename(state, dialect, heads, _patches(model))
 
 
-def rename(state: Mapping[str, Tensor], dialect: str, heads: Heads = lambda name: None) -> dict[str, Tensor]:
+def _patches(model: nn.Module) -> int | None:
+    """Return the number of patches that the positions of a Vision Transformer are for."""
+    for part in model.modules():
+        grid = getattr(getattr(part, "patch_embed", None), "grid_size", None)
+        if grid is not None and isinstance(getattr(part, "pos_embed", None), Tensor):
+            return math.prod(grid)
+    return None
+
+
+def rename(
+    state: Mapping[str, Tensor],
+    dialect: str,
+    heads: Heads = lambda name: None,
+    patches: int | None = None,
+) -> dict[str, Tensor]:
     """Write tensors in another scheme's names and shapes; as `export`, for tensors without a model.
 
     Args:
         state: The tensors of one network, by the names of any scheme.
         dialect: The scheme to write.
         heads: The number of attention heads by name, for schemes that have an axis for it.
+        patches: The number of patches of a Vision Transformer, if its grid is no square.
     """
     reading = read_names({name: tensor.numel() for name, tensor in state.items()}, TABLES)
     if reading is None:
@@ -72,10 +89,11 @@ def rename(state: Mapping[str, Tensor], dialect: str, heads: Heads = lambda name
     written = _Written(columns[dialect])
     used = _write_heads(state, reading, written)
     prefix = columns[dialect].prefix if used else ""
+    moved = _positions(state, reading, columns[dialect].positions, patches)
     for keys, place in groups(reading):
         entry = reading.table.render(place, dialect)
         if entry is not None:
-            whole = _whole(place.row.names[reading.column], [state[key] for key in keys])  # type: ignore[arg-type]
+            whole = moved.get(str(place.row.names[OURS]), _whole(state, keys, place, reading))
             written.add(entry, whole, prefix, keys[0], heads(keys[0]))
             used.update(keys)
     left = [n for n in state if n not in used and n.rpartition(".")[2] not in COMPUTED | BOOKKEEPING]
@@ -116,9 +134,22 @@ def _unknown(what: str) -> MismatchError:
     return MismatchError(f"{what} is of no family that has a table of names. There are tables for {known}")
 
 
-def _whole(entry: Stored, parts: list[Tensor]) -> Tensor:
+def _whole(state: Mapping[str, Tensor], keys: list[str], place: Place, reading: Reading) -> Tensor:
     """Put our tensor together from the parts in which it is stored."""
-    return parts[0] if isinstance(entry, str) else entry.forward(parts)
+    entry = place.row.names[reading.column]
+    return entry.forward([state[key] for key in keys]) if isinstance(entry, Operation) else state[keys[0]]
+
+
+def _positions(
+    state: Mapping[str, Tensor], reading: Reading, positioned: tuple[str, ...] | None, patches: int | None
+) -> dict[str, Tensor]:
+    """Return what changes where a scheme has positions for other tokens than the model."""
+    if positioned is None:
+        return {}
+    wanted = {*PREFIX, "pos_embed"}
+    found = [(keys, place) for keys, place in groups(reading) if place.row.names[OURS] in wanted]
+    weights = {str(place.row.names[OURS]): _whole(state, keys, place, reading) for keys, place in found}
+    return placed(weights, positioned, patches)
 
 
 def _write_heads(state: Mapping[str, Tensor], reading: Reading, written: _Written) -> set[str]:

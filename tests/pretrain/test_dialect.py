@@ -24,9 +24,7 @@ COLUMNS = [(table, column) for table in TABLES for column in table.columns]
 IDS = [f"{table.name}-{column}" for table, column in COLUMNS]
 
 #: What real models have besides the tensors of a table: index buffers, pretext heads, poolers.
-BESIDE = re.compile(
-    r"relative_position_index|relative_coords_table|mask_token|lm_head|pooler\.dense"
-)
+BESIDE = re.compile(r"relative_position_index|relative_coords_table|mask_token|lm_head|pooler\.dense")
 
 
 def keys(table: Table, column: str) -> dict[str, tuple[int, ...]]:

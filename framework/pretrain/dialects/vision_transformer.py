@@ -210,7 +210,7 @@ ROWS = (
         torchvision="encoder.ln.*",
         jax=jax_layer("Transformer.encoder_norm"),
     ),
-    row("fc_norm.*", mmpretrain="ln2.*"),
+    row("fc_norm.*", timm_dinov3=None, mmpretrain="ln2.*"),
 )
 
 TABLE = Table(

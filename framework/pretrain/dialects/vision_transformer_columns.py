@@ -4,6 +4,7 @@ from framework.pretrain.dialect import Column, jax_layer, view
 
 _TIMM = "timm 1.0.31"
 _TRANSFORMERS = "transformers 5.23.0"
+_CLASS = ("cls_token", "dist_token")
 
 COLUMNS = {
     "timm": Column(
@@ -26,6 +27,7 @@ COLUMNS = {
         source="facebookresearch/dinov2@b8931f7 models/vision_transformer.py, layers/",
         base="timm",
         changes=(("reg_token", "register_tokens"),),
+        positions=_CLASS,
         tested="timm 1.0.31, renamed",
     ),
     "dinov2_giant": Column(
@@ -33,6 +35,7 @@ COLUMNS = {
         source="facebookresearch/dinov2@b8931f7 layers/swiglu_ffn.py",
         base="dinov2",
         changes=((".mlp.fc1.", ".mlp.w12."), (".mlp.fc2.", ".mlp.w3.")),
+        positions=_CLASS,
         tested="timm 1.0.31, renamed",
     ),
     "dinov2_chunked": Column(
@@ -40,6 +43,7 @@ COLUMNS = {
         source="facebookresearch/dinov2@b8931f7 models/vision_transformer.py, block_chunks",
         base="dinov2",
         changes=(("blocks.{}.", "blocks.{*}.{}."),),
+        positions=_CLASS,
         tested="timm 1.0.31, renamed",
     ),
     "dinov2_giant_chunked": Column(
@@ -47,6 +51,7 @@ COLUMNS = {
         source="facebookresearch/dinov2@b8931f7 models/vision_transformer.py, layers/swiglu_ffn.py",
         base="dinov2_giant",
         changes=(("blocks.{}.", "blocks.{*}.{}."),),
+        positions=_CLASS,
         tested="timm 1.0.31, renamed",
     ),
     "dinov3": Column(
@@ -107,6 +112,7 @@ COLUMNS = {
         source="transformers 5.23.0, models/vit, as save_pretrained writes them",
         prefix="vit.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_v5": Column(
@@ -114,6 +120,7 @@ COLUMNS = {
         source="transformers 5.23.0, models/vit/modeling_vit.py",
         prefix="vit.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_deit": Column(
@@ -123,6 +130,7 @@ COLUMNS = {
         prefix="deit.",
         head="^cls_classifier.*",
         head_dist="^distillation_classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_dinov2": Column(
@@ -132,6 +140,7 @@ COLUMNS = {
         changes=((".layernorm_before.", ".norm1."), (".layernorm_after.", ".norm2.")),
         prefix="dinov2.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_dinov2_giant": Column(
@@ -141,6 +150,7 @@ COLUMNS = {
         changes=((".mlp.fc1.", ".mlp.weights_in."), (".mlp.fc2.", ".mlp.weights_out.")),
         prefix="dinov2.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_dinov2_v5": Column(
@@ -155,6 +165,7 @@ COLUMNS = {
         ),
         prefix="dinov2.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "huggingface_dinov2_giant_v5": Column(
@@ -164,6 +175,7 @@ COLUMNS = {
         changes=((".mlp.fc2.", ".mlp.down_proj."),),
         prefix="dinov2.",
         head="^classifier.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     # These two come first: of columns that read as much, the first is taken, here the one without a prefix.
@@ -196,6 +208,7 @@ COLUMNS = {
         source="transformers 5.23.0, models/clip/modeling_clip.py",
         prefix="vision_model.",
         head="^visual_projection.*",
+        positions=_CLASS,
         tested=_TRANSFORMERS,
     ),
     "clip": Column(
@@ -203,12 +216,14 @@ COLUMNS = {
         source="mlfoundations/open_clip@89fb801 transformer.py",
         prefix="visual.",
         head={"weight": view("proj", "i o -> o i")},
+        positions=_CLASS,
         tested="open_clip 3.3.0",
     ),
     "torchvision": Column(
         producers="torchvision >= 0.13",
         source="torchvision 0.29, models/vision_transformer.py",
         head="heads.head.*",
+        positions=_CLASS,
         tested="torchvision 0.29.2",
     ),
     "torchvision_old": Column(
@@ -217,6 +232,7 @@ COLUMNS = {
         base="torchvision",
         changes=((".mlp.0.", ".mlp.linear_1."), (".mlp.3.", ".mlp.linear_2.")),
         head="heads.head.*",
+        positions=_CLASS,
         tested="torchvision 0.29.2, renamed",
     ),
     "jax": Column(
@@ -224,6 +240,7 @@ COLUMNS = {
         source="google-research/vision_transformer, as in checkpoint names of AugReg; timm 1.0.31 reads them",
         head=jax_layer("head", "i o -> o i"),
         separator="/",
+        positions=_CLASS,
         tested="timm 1.0.31",
     ),
     "big_vision": Column(
@@ -238,6 +255,7 @@ COLUMNS = {
         ),
         head=jax_layer("head", "i o -> o i"),
         separator="/",
+        positions=(),
         tested="timm 1.0.31",
     ),
 }
