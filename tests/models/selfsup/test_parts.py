@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 from torch.utils.data import default_collate
+from torchvision import tv_tensors
 
 from framework.errors import ConfigError
 from framework.models.layers.sync_batch_norm import CPUSyncBatchNorm, sync_on_cpus
@@ -140,6 +141,30 @@ def test_views_of_digits_reach_the_model() -> None:
     alone = preprocessor({"inputs": dataset.images[:3], "data_samples": None})
     torch.testing.assert_close(alone["inputs"], images)
     assert alone["data_samples"] is None
+
+
+def test_the_augmentations_of_byol_are_there() -> None:
+    """Bootstrap Your Own Latent, https://arxiv.org/abs/2006.07733, table 6."""
+    jitter = {"type": "ColorJitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
+    blur = {"type": "GaussianBlur", "kernel_size": 23, "sigma": (0.1, 2.0)}
+
+    def view(blurred: float, solarised: float) -> list[dict[str, Any]]:
+        return [
+            {"type": "RandomResizedCrop", "size": 32, "interpolation": "bicubic"},
+            {"type": "RandomHorizontalFlip"},
+            {"type": "RandomApply", "transforms": [jitter], "p": 0.8},
+            {"type": "RandomGrayscale", "p": 0.2},
+            {"type": "RandomApply", "transforms": [blur], "p": blurred},
+            {"type": "RandomSolarize", "threshold": 128, "p": solarised},
+        ]
+
+    transforms = [view(1.0, 0.0), view(0.1, 0.2)]
+    views = TRANSFORMS.build({"type": "MultiView", "transforms": transforms, "num_views": [1, 1]})
+    image = tv_tensors.Image(torch.randint(256, (3, 48, 64), dtype=torch.uint8))
+    first, second = views(image)
+    assert first.shape == second.shape == (3, 32, 32)
+    assert first.dtype == torch.uint8
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(
