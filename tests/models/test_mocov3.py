@@ -147,6 +147,49 @@ def test_the_published_config_builds() -> None:
     assert names == [f"predictor.{n}" for n in ("fc0.weight", "bn0.weight", "bn0.bias", "fc1.weight")]
 
 
+#: The layers of projectors in facebookresearch/moco-v3@c349e6e moco/builder.py, and what they are here.
+LAYERS = {"0": "fc0", "1": "bn0", "3": "fc1", "4": "bn1", "6": "fc2", "7": "bn2"}
+
+
+def official(name: str) -> str:
+    """The name in the official files of one of ours."""
+    if name.startswith("backbone."):
+        return name.replace("backbone.", "module.base_encoder.", 1)
+    name = name.replace("neck.", "module.base_encoder.head.").replace("head.predictor.", "module.predictor.")
+    for theirs, ours in LAYERS.items():
+        name = name.replace(f".{ours}.", f".{theirs}.")
+    return name
+
+
+def test_an_official_checkpoint_goes_on_training_here(tmp_path) -> None:
+    torch.manual_seed(0)
+    source = MODELS.build(config())
+    student = {
+        name: torch.rand_like(value)
+        for name, value in source.state_dict().items()
+        if not name.startswith("momentum_encoder.") and value.is_floating_point()
+    }
+    weights = {official(name): value for name, value in student.items()}
+    weights |= {k.replace("base_", "momentum_"): v + 1 for k, v in weights.items() if "base_" in k}
+    path = str(tmp_path / "vit.pth.tar")
+    torch.save(dict(epoch=300, arch="vit_base", state_dict=weights), path)
+    layers = dict(path=path, revise_keys=[(rf"\.{k}\.", f".{v}.") for k, v in LAYERS.items()])
+    parts = config()
+    parts["backbone"]["pretrain"] = path
+    parts["neck"]["pretrain"] = layers | dict(sub_level="module.base_encoder.head")
+    parts["head"]["predictor"]["pretrain"] = layers | dict(sub_level="module.predictor")
+    model = MODELS.build(parts)
+    teacher = {"0.": "backbone.", "1.": "neck."}
+    loaded = 0
+    for name, value in model.state_dict().items():
+        inner = name.removeprefix("momentum_encoder.module.")
+        ours = name if inner == name else teacher[inner[:2]] + inner[2:]
+        if ours in student:
+            loaded += 1
+            assert torch.equal(value, student[ours]), name
+    assert loaded == 2 * len(student) - sum(name.startswith("head.") for name in student)
+
+
 def test_the_weight_of_the_loss_is_the_configs() -> None:
     head = MoCoV3Head(predictor=torch.nn.Identity(), loss=dict(type="CrossEntropyLoss"), temperature=TAU)
     head.predictor.forward = lambda x: x
