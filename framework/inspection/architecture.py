@@ -67,13 +67,18 @@ def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
         dialect=dialect,
         producers=table.columns[dialect].producers,
         entry=entry,
-        prefix=prefix[len(entry) + 1 :] if entry and prefix.startswith(f"{entry}.") else prefix,
-        alternatives=tuple(one.rstrip(".") for one in alignment.alternatives),
+        prefix=_inside(prefix, entry),
+        alternatives=tuple(_inside(one, entry).rstrip(".") for one in alignment.alternatives),
         figures=guess.figures,
         arguments=guess.arguments,
         assumed=tuple(guess.assumed),
         sources=sources,
     )
+
+
+def _inside(prefix: str, entry: str) -> str:
+    """Return a prefix without the path of the entry, where it is in it."""
+    return prefix.removeprefix(f"{entry}.") if entry else prefix
 
 
 def _entry(found: names.Recognised, file: Inventory) -> str:
