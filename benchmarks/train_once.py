@@ -157,6 +157,7 @@ def main() -> None:
     images = BATCHES[given.model] * (len(clock.moments) - WARM_UP)
     result = {
         "first": clock.moments[0][0] - given.started,
+        "first_cpu": clock.moments[0][1],
         "wall": images / (end_wall - wall),
         "cpu": images / (end_cpu - cpu),
     }
