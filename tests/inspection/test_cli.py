@@ -243,6 +243,26 @@ def test_inspect_needs_no_torch(file: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of a process")
+def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    shapes = {f"blocks.{i}.mlp.fc1.weight": [4096, 4096] for i in range(20)}
+    sizes = [(name, i * (64 << 20)) for i, name in enumerate(shapes)]
+    header = json.dumps(
+        {n: {"dtype": "F32", "shape": shapes[n], "data_offsets": [at, at + (64 << 20)]} for n, at in sizes}
+    ).encode()
+    with open(tmp_path / "large.safetensors", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 20 * (64 << 20))
+    code = (
+        "from framework.inspection.cli import run; "
+        f"code = run(['inspect', {str(tmp_path / 'large.safetensors')!r}, '--no-sha256']); "
+        "print(code, [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    code_of_exit, kibibytes = map(int, done.stdout.splitlines()[-1].split())
+    assert code_of_exit == 0 and kibibytes < 300 * 1024 and "1.3 GiB" in done.stdout
+
+
 def test_the_program(file: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "framework", "inspect", str(file)], capture_output=True, text=True, cwd=ROOT
