@@ -42,10 +42,11 @@ def start_processes(env_cfg: Mapping[str, Any], launcher: str) -> None:
         torch.set_num_threads(env_cfg["num_threads"])
     if launcher == "none" or is_distributed() or torch.cuda.is_available():
         return
+    options = _place_in_slurm(os.environ) if launcher == "slurm" else {}
     timeout = (env_cfg.get("dist_cfg") or {}).get("timeout")
-    limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
-    place = _place_in_slurm(os.environ) if launcher == "slurm" else {}
-    torch.distributed.init_process_group("gloo", **limit, **place)
+    if timeout is not None:
+        options["timeout"] = timedelta(seconds=timeout)
+    torch.distributed.init_process_group("gloo", **options)
 
 
 def _place_in_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -98,8 +99,9 @@ def _sharded(model: nn.Module, options: dict[str, Any], constructor: str | None)
     for part in model.modules():
         if isinstance(part, ForeignBackbone) and constructor == LAYERWISE:
             _ = part.layer_order  # cannot be found out when the parameters are spread
-    if get_rank() == 0 and hasattr(model, "init_weights"):
-        model.init_weights()
+    initialise: Any = getattr(model, "init_weights", None)
+    if get_rank() == 0 and initialise is not None:
+        initialise()
     return MODEL_WRAPPERS.build({**options, "type": shard_model}, default_args={"module": model})
 
 

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 from framework.config import without_pretrain
 from framework.engine.checkpoint import save_checkpoint
@@ -111,7 +111,7 @@ def load_whole(model: nn.Module, cfg: Mapping[str, Any], pretrain: Any, where: s
         PretrainError: In the first process: see `load_pretrained`.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    values: Mapping[str, Tensor] = get_model_state_dict(model, options=options)
+    values: Any = get_model_state_dict(model, options=options)
     if is_main_process():
         whole = MODELS.build(without_pretrain(cfg))
         whole.load_state_dict(values)
@@ -175,7 +175,7 @@ def _put(target: Tensor, values: Tensor) -> None:
     """Write the part of `values` that this process holds."""
     if isinstance(target, DTensor):
         mesh, placement = target.device_mesh, target.placements[0]
-        if placement.is_shard():
+        if isinstance(placement, Shard):
             parts = values.chunk(mesh.size(), placement.dim)
             rank = mesh.get_local_rank()
             values = parts[rank] if rank < len(parts) else values.narrow(placement.dim, 0, 0)

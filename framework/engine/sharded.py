@@ -29,7 +29,7 @@ REST = "run.pth"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def build_model(cfg: Mapping[str, Any], wrapper_cfg: Mapping[str, Any] | None) -> nn.Module:
+def build_model(cfg: Any, wrapper_cfg: Mapping[str, Any] | None) -> nn.Module:
     """Build a model; if it is to be sharded, with values in the first process only.
 
     The others build it on the meta device, without memory, and read no weights: they get their part when the
@@ -132,7 +132,7 @@ def spread_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         values: In the first process all parameters and buffers, whole, by name; in the others nothing.
     """
     state = model.state_dict()
-    saved = {name: value for name, value in values.items() if name in state}
+    saved: dict[str, Any] = {name: value for name, value in values.items() if name in state}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, saved, options=options)
     for name, buffer in model.named_buffers():

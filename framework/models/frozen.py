@@ -28,8 +28,7 @@ def freeze(module: Any, where: str = "frozen") -> Any:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{where}: only a torch.nn.Module can be frozen, not {type(module).__name__}")
     module.requires_grad_(False)
-    stay: Any = _StayInEval(module)
-    module.train = stay  # on the object: parents call `train` of their children
+    vars(module)["train"] = _StayInEval(module)  # parents call `train` of their children
     module.eval()
     return module
 
