@@ -127,6 +127,17 @@ def test_the_names_in_a_running_model_of_transformers_are_known(tmp_path) -> Non
         assert torch.equal(model.state_dict()[name], value), name
 
 
+def test_what_transformers_5_saves_needs_one_rule(tmp_path) -> None:
+    other = theirs()
+    torch.save(published(other, tmp_path), tmp_path / "published.pth")
+    reference = MODELS.build(config(True, str(tmp_path / "published.pth"))).state_dict()
+    rule = [("decoder_encoder.layer", "decoder_layers")]
+    model = MODELS.build(config(True, dict(path=str(tmp_path / "saved"), revise_keys=rule)))
+    assert model.pretrain_report.coverage == 1
+    for name, value in reference.items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
 def test_an_encoder_alone_fills_the_encoder(tmp_path) -> None:
     source = MODELS.build(config(True, None))
     weights = {official(k): v for k, v in source.state_dict().items() if k.startswith("backbone.")}
