@@ -39,13 +39,23 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     Raises:
         ConfigError: No such file, not a config, no `model` in it, or a change to a name that exists nowhere.
     """
-    file = find_config(path)
-    check_yaml(file)
-    config = Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
+    config = read_config(path)
     change_config(config, changes or {})
     if config.get("model") is None:
-        raise ConfigError(f"The config {file} has no `model`. It has: {', '.join(config) or 'nothing'}")
+        given = ", ".join(config) or "nothing"
+        raise ConfigError(f"The config {find_config(path)} has no `model`. It has: {given}")
     return config
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Read a file of settings with all that it inherits, whatever it describes.
+
+    Raises:
+        ConfigError: No such file, or not one of settings.
+    """
+    file = find_config(path)
+    check_yaml(file)
+    return Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
 
 
 def find_config(path: str | os.PathLike[str]) -> Path:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
@@ -17,7 +17,7 @@ from framework.datasets import DatasetError
 from framework.engine.curves import plot_curves
 from framework.engine.interrupt import Interrupted, go_on_command
 from framework.engine.options import EMA_MOMENTUM, Options
-from framework.engine.repeat import Repeats, Run, repeat, table
+from framework.engine.repeat import Run, repeat, repeats_of, table
 from framework.engine.run import evaluate, plan, summary, train
 from framework.errors import ConfigError, SaveError, TrainingError
 from framework.pretrain.errors import PretrainError
@@ -53,6 +53,14 @@ def _without_worker(message: str) -> str:
 
 def train_command(arguments: Sequence[str] | None = None) -> str:
     """Train as the command line says; return the test metrics in one line."""
+    given = vars(train_parser().parse_args(arguments))
+    config, dry_run = given.pop("config"), given.pop("dry_run")
+    options = Options(changes=given.pop("cfg_options"), **given)
+    return plan(config, options) if dry_run else summary(train(config, options))
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """Return the parser of `tools/train.py`."""
     parser = _parser("Train a model, then test it.")
     parser.add_argument(
         "--resume",
@@ -67,10 +75,7 @@ def train_command(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan after one batch, and write nothing"
     )
-    given = vars(parser.parse_args(arguments))
-    config, dry_run = given.pop("config"), given.pop("dry_run")
-    options = Options(changes=given.pop("cfg_options"), **given)
-    return plan(config, options) if dry_run else summary(train(config, options))
+    return parser
 
 
 def test_command(arguments: Sequence[str] | None = None) -> str:
@@ -96,22 +101,21 @@ def repeat_command(arguments: Sequence[str] | None = None) -> str:
     """Train with several seeds as the command line says; return the table."""
     parser = argparse.ArgumentParser(description="Train configs with several seeds, and compare.")
     parser.add_argument(
-        "configs", nargs="+", metavar="[NAME=]CONFIG", help="a config, and the name of its row"
+        "configs",
+        nargs="+",
+        metavar="[NAME=]CONFIG",
+        help="a config, and the name of its row; or a comparison",
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many seeds, from 0")
-    parser.add_argument(
-        "--vary", nargs="+", default=[], metavar="NAME", help="values that become the seed, too"
-    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds, from 0 (default: 5)")
+    parser.add_argument("--vary", nargs="+", metavar="NAME", help="values that become the seed, too")
     parser.add_argument("--work-dir", default="work_dirs/repeat", help="folder of the runs")
     parser.add_argument("--metric", help="what is compared (default: the first metric of the test)")
     parser.add_argument("--jobs", type=int, help="runs at the same time (default: one on each core)")
     _add_changes(parser)
     given = parser.parse_args(arguments)
-    named = [config.rpartition("=") for config in given.configs]
-    configs = {name or Path(config).stem: config for name, _, config in named}
-    options = (given.vary, given.work_dir, given.cfg_options, given.jobs)
-    runs = repeat(Repeats(configs, range(given.seeds), *options), _tell_run)
-    return table(runs, given.metric)
+    repeats = repeats_of(given.configs, given.seeds, given.vary)
+    repeats = replace(repeats, work_dir=given.work_dir, changes=given.cfg_options, jobs=given.jobs)
+    return table(repeat(repeats, _tell_run), given.metric)
 
 
 def _tell_run(run: Run) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.config import read_config
 from framework.errors import ConfigError
 
 
@@ -53,6 +54,29 @@ class Run:
     seed: int
     metrics: Mapping[str, float]
     seconds: float
+
+
+def repeats_of(
+    configs: Sequence[str], seeds: int | None = None, vary: Sequence[str] | None = None
+) -> Repeats:
+    """Read what is compared.
+
+    Args:
+        configs: Config files, each as `PATH` or `NAME=PATH`; or one file that describes a comparison by
+            `configs`, a dict from names to files, and perhaps `seeds` and `vary`.
+        seeds: How many seeds, from 0. Default: what the comparison says, else 5.
+        vary: As in `Repeats`. Default: what the comparison says.
+
+    Raises:
+        ConfigError: Two configs have one name.
+    """
+    described = read_config(configs[0]) if len(configs) == 1 and "=" not in configs[0] else {}
+    named = [config.rpartition("=") for config in configs]
+    rows = described.get("configs") or {name or Path(config).stem: config for name, _, config in named}
+    if len(rows) < len(configs):
+        raise ConfigError(f"Two configs have one name in {', '.join(configs)}: write NAME=CONFIG")
+    number = seeds if seeds is not None else described.get("seeds", 5)
+    return Repeats(dict(rows), range(number), described.get("vary", ()) if vary is None else vary)
 
 
 def repeat(repeats: Repeats, tell: Callable[[Run], None] = lambda run: None) -> list[Run]:

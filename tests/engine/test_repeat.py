@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from framework.engine import Options, train
-from framework.engine.repeat import Repeats, Run, repeat, table
+from framework.engine.repeat import Repeats, Run, repeat, repeats_of, table
 from framework.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.py"
@@ -25,6 +25,19 @@ def test_each_run_is_the_training_of_its_seed(tmp_path) -> None:
     changes = {**SHORT, "train_dataloader.dataset.shots_seed": 1}
     assert runs[1].metrics == train(CONFIG, Options(tmp_path / "alone", changes, seed=1))
     assert (tmp_path / "few_digits" / "seed_1" / "epoch_1.pth").is_file()
+
+
+def test_a_comparison_is_described_by_a_file() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    repeats = repeats_of([str(folder / "comparisons" / "digits-10shot.py")])
+    assert list(repeats.configs) == ["from scratch", "linear probe", "fine-tuning"]
+    assert all(Path(config).is_file() for config in repeats.configs.values())
+    assert (list(repeats.seeds), repeats.vary) == ([0, 1, 2, 3, 4], ["train_dataloader.dataset.shots_seed"])
+    named = repeats_of([f"a={CONFIG}", str(CONFIG)], seeds=2)
+    assert dict(named.configs) == {"a": str(CONFIG), "quickstart": str(CONFIG)}
+    assert (list(named.seeds), named.vary) == ([0, 1], ())
+    with pytest.raises(ConfigError, match="Two configs have one name"):
+        repeats_of([str(CONFIG), str(CONFIG)])
 
 
 def test_the_table_has_mean_and_spread() -> None:

@@ -1,0 +1,27 @@
+"""Barlow Twins on CIFAR-10, on one GPU.
+
+    python tools/train.py configs/barlowtwins/barlowtwins_resnet18_cifar10.py --amp
+
+Expected: not measured here, and not published for this recipe. It is a start for experiments of one's own.
+"""
+
+_base_ = [
+    "../_base_/datasets/cifar10_two_views.py",
+    "../_base_/schedules/adamw_coslr_200e_cifar10.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    type="BarlowTwins",
+    data_preprocessor=dict(mean=[125.31, 122.95, 113.87], std=[62.99, 62.09, 66.70]),
+    backbone=dict(type="ResNet_CIFAR", depth=18),
+    neck=dict(
+        type="NonLinearNeck",
+        in_channels=512,
+        hid_channels=2048,
+        out_channels=2048,
+        num_layers=3,
+        with_last_bn=False,
+    ),
+    head=dict(type="LatentCrossCorrelationHead", in_channels=2048, loss=dict(type="CrossCorrelationLoss")),
+)

@@ -1,0 +1,10 @@
+"""A linear probe of a small ViT, pre-trained with BYOL, on ten labelled digits of each class.
+
+    python tools/train.py configs/byol/benchmarks/vit-nano_digits-10shot-linear.py
+
+Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+"""
+
+_base_ = "../../_base_/digits_10shot_linear.py"
+
+model = dict(backbone=dict(pretrain="work_dirs/byol_vit-nano_digits/epoch_200.pth"))

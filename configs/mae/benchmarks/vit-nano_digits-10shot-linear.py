@@ -1,0 +1,10 @@
+"""A linear probe of a small ViT, pre-trained with MAE, on ten labelled digits of each class.
+
+    python tools/train.py configs/mae/benchmarks/vit-nano_digits-10shot-linear.py
+
+Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+"""
+
+_base_ = "../../_base_/digits_10shot_linear.py"
+
+model = dict(backbone=dict(pretrain="work_dirs/mae_vit-nano_digits/epoch_200.pth"))

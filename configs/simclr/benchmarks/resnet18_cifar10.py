@@ -1,0 +1,15 @@
+"""Fine-tuning of a ResNet-18, pre-trained on CIFAR-10 by simclr_resnet18_cifar10.py, on one GPU.
+
+    python tools/train.py configs/simclr/benchmarks/resnet18_cifar10.py --amp
+
+Expected: not measured here, and not published for this recipe.
+"""
+
+_base_ = [
+    "../../_base_/models/resnet18_cifar10.py",
+    "../../_base_/datasets/cifar10.py",
+    "../../_base_/schedules/adamw_finetune_50e_cifar10.py",
+    "../../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(pretrain="work_dirs/simclr_resnet18_cifar10/epoch_200.pth"))
