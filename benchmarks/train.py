@@ -4,9 +4,9 @@
     python benchmarks/train.py --rounds 1 --iterations 10 --models resnet18
 
 Each training runs in a process of its own (`benchmarks/train_once.py`); the variants take turns, each time in
-another order. Images per second are over all iterations but the first five, the log lines included, by the wall
-and by the processor's time of the process; the second hardly depends on what else the machine does. The time to
-the first iteration runs from the start of the process, imports included.
+another order. Images per second are over all iterations but the first five, the log lines included: by the
+wall, and by the processor's time of the process, which hardly depends on what else the machine does. The time
+to the first iteration runs from the start of the process, imports included.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/train_once.py VARIANT MODEL STARTED ITERATIONS THREADS [--amp]
 
-`bare` is a script as one writes it by hand, with torchvision's model; `loop` is the same loop with this project's
-model; `framework` is `framework.engine.train`. All have the same images, batch, optimiser, precision and threads.
+`bare` is a script as one writes it by hand, with torchvision's model; `loop` is the same loop with this
+project's model; `framework` is `framework.engine.train`. All have the same images, batch, optimiser,
+precision and threads.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Clock:
         self.moments: list[tuple[float, float]] = []
 
     def tick(self) -> None:
+        """Note that an iteration is done."""
         self.moments.append((time.time(), time.process_time()))
 
 
@@ -72,6 +74,7 @@ def build_model(variant: str, model: str):
 
 
 def model_config(model: str) -> dict[str, object]:
+    """Return the config of this project's model."""
     pooled = {"type": "GlobalAveragePooling"} if model == "resnet18" else None
     head = {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": HEADS[model]}
     normalise = {"mean": [MEAN] * 3, "std": [STD] * 3}
@@ -110,9 +113,10 @@ def loop(given: argparse.Namespace, clock: Clock) -> None:
 
 def framework(given: argparse.Namespace, clock: Clock) -> None:
     """Train as `tools/train.py` does, with the default hooks."""
+    from mmengine.hooks import Hook
+
     from framework.engine import Options, train
     from framework.registry import DATASETS, HOOKS
-    from mmengine.hooks import Hook
 
     @HOOKS.register_module()
     class Tick(Hook):
@@ -143,6 +147,7 @@ def framework(given: argparse.Namespace, clock: Clock) -> None:
 
 
 def main() -> None:
+    """Train once and print what was measured."""
     parser = argparse.ArgumentParser()
     parser.add_argument("variant", choices=("bare", "loop", "framework"))
     parser.add_argument("model", choices=tuple(SIZES))

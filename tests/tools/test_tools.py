@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.engine.cli import main, train_command
+from framework.engine.cli import main, train_command, train_parser
 from framework.engine.cli import test_command as evaluate_command
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +72,10 @@ def test_an_error_that_the_user_can_mend_comes_without_a_traceback(
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         main(lambda: str(1 / 0))
+
+
+def test_every_option_of_the_training_is_described():
+    page = (ROOT / "docs" / "train.md").read_text()
+    described = re.findall(r"^\| `(--[\w-]+)", page, re.MULTILINE)
+    options = [action.option_strings[-1] for action in train_parser()._actions if action.option_strings]
+    assert sorted([*described, "--help"]) == sorted(options)
