@@ -158,7 +158,7 @@ class ResNet(BaseBackbone):
         )
         self.bn1 = build_norm_layer(norm_cfg, stem_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def _initialise(self, zero_init_residual: bool) -> None:
         for module in own_modules(self):
