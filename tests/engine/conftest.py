@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
@@ -71,3 +81,49 @@ def make_runner(config):
     yield make
     for runner in runners:
         runner.close()
+
+
+class Server:
+    """The process that forks the runs."""
+
+    def __init__(self):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fork_server.py"))]
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def run(self, config, work_dir, processes=1, kill_after=None):
+        """Run to the end or until the kill; return the exit status and how long it took."""
+        order = {"config": str(config), "work_dir": str(work_dir), "processes": processes}
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        group = int(self.process.stdout.readline())
+        start = time.perf_counter()
+        if kill_after is not None:
+            timer = threading.Timer(kill_after, _kill, [group])
+            timer.start()
+        status = int(self.process.stdout.readline())
+        if kill_after is not None:
+            timer.cancel()
+            timer.join()
+            _kill(group)  # workers, and the other process
+        return status, time.perf_counter() - start
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(20)
+
+
+def _kill(group):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """A process from which a run starts in a moment: `fork_server.run(config, work_dir)`."""
+    server = Server()
+    yield server
+    server.close()

@@ -134,14 +134,14 @@ def test_the_check_of_the_loss_is_patient_on_request_and_can_be_left_out(make_ru
         make_runner(default_hooks=dict(loss_check=dict(type="LossCheckHook", interval=0)))
 
 
-def test_a_termination_of_torchrun_ends_in_a_checkpoint_that_resumes(config, tmp_path):
+def test_a_termination_of_torchrun_ends_in_a_checkpoint_that_resumes(config, fork_server, tmp_path):
     cfg = config(train_cfg={"by_epoch": True, "max_epochs": 400}, val_cfg=None, val_dataloader=None)
     cfg.val_evaluator = cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=5, max_keep_ckpts=2))
     cfg.train_dataloader.batch_size = 16
     cfg.dump(tmp_path / "config.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command = [str(ROOT / "tools" / "train.py"), str(tmp_path / "config.py"), "--launcher=pytorch"]
     work_dir = tmp_path / "run"
     with (tmp_path / "log").open("w") as log:
@@ -152,10 +152,10 @@ def test_a_termination_of_torchrun_ends_in_a_checkpoint_that_resumes(config, tmp
         run.wait(60)
     done = read_checkpoint(work_dir / (work_dir / "last_checkpoint").read_text())["meta"]["iter"]
     assert 20 <= done < 1600, (tmp_path / "log").read_text()
-    options = ["--resume", f"--work-dir={work_dir}", "--cfg-options", f"train_cfg.max_epochs={done // 4 + 2}"]
-    subprocess.run(
-        [*torchrun, *command, *options], env=environment, check=True, capture_output=True, timeout=100
-    )
+    cfg.train_cfg.max_epochs = done // 4 + 2
+    cfg.dump(tmp_path / "config.py")
+    status, _ = fork_server.run(tmp_path / "config.py", work_dir, processes=2)
+    assert status == 0, (tmp_path / "run.log").read_text()
     last = read_checkpoint(work_dir / (work_dir / "last_checkpoint").read_text())
     assert last["meta"]["iter"] == (done // 4 + 2) * 4
     assert len(last["processes"]) == 2

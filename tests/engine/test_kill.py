@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,53 +12,7 @@ from mmengine.config import Config
 
 from framework.engine import read_checkpoint
 
-ROOT = Path(__file__).parents[2]
 TIMES = ("train/time", "train/data_time", "val/time", "val/data_time")
-
-
-class Server:
-    """The process that forks the runs."""
-
-    def __init__(self):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fork_server.py"))]
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def run(self, config, work_dir, processes=1, kill_after=None):
-        """Run to the end or until the kill; return the exit status and how long it took."""
-        order = {"config": str(config), "work_dir": str(work_dir), "processes": processes}
-        print(json.dumps(order), file=self.process.stdin, flush=True)
-        group = int(self.process.stdout.readline())
-        start = time.perf_counter()
-        if kill_after is not None:
-            timer = threading.Timer(kill_after, _kill, [group])
-            timer.start()
-        status = int(self.process.stdout.readline())
-        if kill_after is not None:
-            timer.cancel()
-            timer.join()
-            _kill(group)  # workers, and the other process
-        return status, time.perf_counter() - start
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(20)
-
-
-def _kill(group):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -80,6 +27,7 @@ def config_file(config, model, tmp_path):
         ema = {"type": "EMAHook", "ema_type": "ExponentialMovingAverage", "momentum": 0.3}
         net = model()
         net["head"]["num_classes"] = 3
+        net["neck"] = {"type": "ClsBatchNormNeck", "num_features": 16}  # has running statistics
         cfg = config(
             model=net,
             train_dataloader=loader,
@@ -120,10 +68,10 @@ def outcome(work_dir):
     return {"files": files, "scalars": scalars, "infos": infos, "best": best["state_dict"], **state}
 
 
-def killed_again_and_again(server, config, folder, *, kills, processes=1, seed=0):
+def killed_again_and_again(fork_server, config, folder, *, kills, processes=1, seed=0):
     """Kill runs until there were `kills`, going on each time; every run that ends is compared."""
     whole = folder / "whole"
-    status, duration = server.run(config, whole, processes)
+    status, duration = fork_server.run(config, whole, processes)
     assert status == 0, Path(f"{whole}.log").read_text()[-3000:]
     expected = outcome(whole)
     moments, done, number = random.Random(seed), 0, 0
@@ -132,7 +80,7 @@ def killed_again_and_again(server, config, folder, *, kills, processes=1, seed=0
         status, whole_run = -signal.SIGKILL, True
         while status == -signal.SIGKILL:
             after = moments.uniform(0, duration) if done < kills else None
-            status, taken = server.run(config, folder / f"run{number}", processes, after)
+            status, taken = fork_server.run(config, folder / f"run{number}", processes, after)
             done += status == -signal.SIGKILL
             duration = min(duration, taken) if status == 0 and whole_run else duration
             whole_run = False
@@ -143,14 +91,16 @@ def killed_again_and_again(server, config, folder, *, kills, processes=1, seed=0
     return number
 
 
-def test_one_process(server, config_file, tmp_path):
-    killed_again_and_again(server, config_file(), tmp_path, kills=30)
+def test_one_process(fork_server, config_file, tmp_path):
+    killed_again_and_again(fork_server, config_file(), tmp_path, kills=30)
 
 
-def test_one_process_with_a_worker_that_lives_on_and_weights_in_safetensors(server, config_file, tmp_path):
+def test_a_worker_that_lives_on_and_weights_in_safetensors(
+    fork_server, config_file, tmp_path
+):
     path = config_file(file_format="safetensors", workers=1)
-    killed_again_and_again(server, path, tmp_path, kills=10, seed=1)
+    killed_again_and_again(fork_server, path, tmp_path, kills=10, seed=1)
 
 
-def test_two_processes(server, config_file, tmp_path):
-    killed_again_and_again(server, config_file(batch_size=4), tmp_path, kills=10, processes=2, seed=2)
+def test_two_processes(fork_server, config_file, tmp_path):
+    killed_again_and_again(fork_server, config_file(batch_size=5), tmp_path, kills=10, processes=2, seed=2)
