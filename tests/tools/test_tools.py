@@ -55,7 +55,7 @@ def test_the_quickstart_ends_with_the_accuracy_and_can_be_tested_again(
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (train_command, ["configs/quikstart.py"], r"ConfigError: .*did you mean .*/quickstart.py\?"),
+        (train_command, ["configs/quikstart.py"], r"ConfigError: .*did you mean .*/quickstart.py"),
         (evaluate_command, ["configs/quickstart.py", "nowhere.pth"], r"NotFoundError: .*nowhere\.pth"),
     ],
 )
