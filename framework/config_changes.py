@@ -110,7 +110,7 @@ def _change(node: Any, parts: Sequence[str], value: Any) -> Any:
 
 def _merged(old: Any, new: Any) -> Any:
     """Merge a dict into a dict; anything else takes the place of the old value."""
-    if isinstance(new, Mapping) and isinstance(old, Mapping) and not new.get("_delete_"):
+    if isinstance(new, Mapping) and isinstance(old, dict) and not new.get("_delete_"):
         for key, value in new.items():
             old[key] = _merged(old.get(key), value)
         return old
@@ -199,7 +199,8 @@ def _type_of(place: str, node: Mapping[str, Any]) -> str | None:
     if place.startswith("default_hooks."):
         from framework.engine.runner import DEFAULT_HOOKS
 
-        return DEFAULT_HOOKS.get(place.split(".")[1], {}).get("type")  # type: ignore[return-value]
+        default = DEFAULT_HOOKS.get(place.split(".")[1])
+        return str(default["type"]) if isinstance(default, Mapping) else None
     return TYPE_OF.get(place)
 
 

@@ -23,7 +23,7 @@ def use_channels_last(model: nn.Module) -> nn.Module:
     Returns:
         The model.
     """
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     preprocessor = getattr(model, "data_preprocessor", None)
     if isinstance(preprocessor, nn.Module):
         preprocessor.register_forward_hook(_images_channels_last)
@@ -56,7 +56,8 @@ def compile_model(model: nn.Module, options: bool | Mapping[str, Any]) -> None:
     """
     if options is not True and not isinstance(options, Mapping):
         raise ConfigError(f"compile: expected True, False or arguments of torch.compile, got {options!r}")
+    arguments = {} if options is True else dict(options)
     try:
-        model.compile(**({} if options is True else options))
+        model.compile(**arguments)
     except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"compile: torch.compile does not accept {dict(options)}: {error}") from error
+        raise ConfigError(f"compile: torch.compile does not accept {arguments}: {error}") from error

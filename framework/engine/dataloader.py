@@ -92,7 +92,7 @@ def _check_batches(loader: DataLoader[Any]) -> None:
     dataset = loader.dataset
     if not (hasattr(dataset, "__len__") and hasattr(loader.sampler, "__len__")) or len(loader):
         return
-    items = len(loader.sampler)
+    items = len(loader.sampler)  # type: ignore[arg-type]
     hint = ": set drop_last=False, or a smaller batch size" if loader.drop_last and items else ""
     size = loader.batch_size if loader.batch_size is not None else "its batch sampler's size"
     raise ConfigError(f"The data loader gives no batch: {items} items, batches of {size}{hint}")
