@@ -20,8 +20,8 @@ class DINO(BaseSelfSupervisor):
     """A network learns from small views of an image what its teacher makes of large ones, without labels.
 
     Nothing is dropped at random in the teacher; its batch normalisation, if it has any, is that of training.
-    A whole checkpoint of the official code goes into backbone and neck by the path and `key='student'` (or
-    `'teacher'`) in each. The teacher begins as a copy.
+    Checkpoints of the official code (the full ones, with a Vision Transformer) and of mmpretrain go on
+    training here by the path alone, teacher and centre included.
 
     Source: Emerging Properties in Self-Supervised Vision Transformers, https://arxiv.org/abs/2104.14294.
 

@@ -129,8 +129,7 @@ class MAE(BaseSelfSupervisor):
     """A masked autoencoder: an encoder of visible patches, and a decoder that predicts the masked ones.
 
     Checkpoints of the official code, of mmpretrain and of transformers (`ViTMAEForPreTraining`) go on
-    training here by the path alone, decoder included. What transformers 5 saves itself calls the decoder's
-    layers `decoder_encoder.layer`: `revise_keys=[('decoder_encoder.layer', 'decoder_layers')]`.
+    training here by the path alone, decoder included.
 
     Source: Masked Autoencoders, https://arxiv.org/abs/2111.06377.
 

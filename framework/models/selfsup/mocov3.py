@@ -121,9 +121,8 @@ class MoCoV3ViT(VisionTransformer):
 class MoCoV3(BaseSelfSupervisor):
     """A network finds what its teacher makes of the other view of an image among all images of the batch.
 
-    Weights of the official code go into the parts: into the backbone by the path alone, into projector and
-    predictor with `sub_level='module.base_encoder.head'` and `'module.predictor'` and with `revise_keys` that
-    call the layers 0, 1, 3, 4, 6, 7 fc0, bn0, fc1, bn1, fc2, bn2. The teacher begins as a copy.
+    Checkpoints of the official code (with a Vision Transformer) and of mmpretrain go on training here by the
+    path alone, the teacher included.
 
     Source: https://arxiv.org/abs/2104.02057, algorithm 1.
 

@@ -1,6 +1,14 @@
 """Naming tables, one file per architecture family. Tables only: the rules are in `dialect.py`."""
 
-from framework.pretrain.dialects import beit, convnext, resnet, selfsup, swin_transformer, vision_transformer
+from framework.pretrain.dialects import (
+    beit,
+    convnext,
+    resnet,
+    selfsup,
+    selfsup_vit,
+    swin_transformer,
+    vision_transformer,
+)
 
 TABLES = (
     vision_transformer.TABLE,
@@ -13,4 +21,4 @@ TABLES = (
 )
 
 #: Tables of whole models: what a training has around a backbone of these families.
-WHOLE = (selfsup.TABLE,)
+WHOLE = (selfsup.TABLE, selfsup_vit.TABLE)
