@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -91,7 +92,9 @@ def spread_model(
         options.setdefault("device_ids", [device] if torch.cuda.is_available() else None)
         options.setdefault("broadcast_buffers", False)
         options.setdefault("find_unused_parameters", cfg.get("find_unused_parameters", False))
-    return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
+    with warnings.catch_warnings():  # newer torch has another word for `broadcast_buffers`, mmengine has not
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
 
 
 def _sharded(model: nn.Module, options: dict[str, Any], constructor: str | None) -> nn.Module:
