@@ -22,14 +22,7 @@ from torch import Tensor
 from torch.serialization import get_crc32_options
 
 from framework.engine.mmengine_state import is_of_mmengine, plain_state
-from framework.engine.state import (  # noqa: F401
-    digest,
-    message_hub_state,
-    plain,
-    random_state,
-    restore_message_hub,
-    restore_random_state,
-)
+from framework.engine.state import digest, plain
 from framework.errors import SaveError
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError, PretrainError

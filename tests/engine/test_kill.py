@@ -95,9 +95,7 @@ def test_one_process(fork_server, config_file, tmp_path):
     killed_again_and_again(fork_server, config_file(), tmp_path, kills=30)
 
 
-def test_a_worker_that_lives_on_and_weights_in_safetensors(
-    fork_server, config_file, tmp_path
-):
+def test_a_worker_that_lives_on_and_weights_in_safetensors(fork_server, config_file, tmp_path):
     path = config_file(file_format="safetensors", workers=1)
     killed_again_and_again(fork_server, path, tmp_path, kills=10, seed=1)
 
