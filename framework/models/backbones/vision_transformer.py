@@ -199,11 +199,7 @@ class VisionTransformer(BaseBackbone):
         patch_args = {"bias": not pre_norm, **(patch_cfg or {})}
         self.patch_embed = PatchEmbed(img_size, patch_size, in_channels, self.embed_dims, **patch_args)
         self.make_tokens(with_cls_token, num_registers, no_embed_class)
-        self.rope_embed: RotaryEmbedding | None = None
-        if rope is not None:
-            check_fields("rope", rope, ROPE_FIELDS)
-            self.rope_embed = RotaryEmbedding(self.embed_dims // layer["num_heads"], **rope)
-            self.pos_embed, self.pos_embed_prefix = None, 0
+        self.rope_embed = self._rotary(rope, self.embed_dims // layer["num_heads"])
         self.pos_drop = nn.Dropout(drop_rate)
         self.norm_pre = build_norm_layer(norm_cfg, self.embed_dims) if pre_norm else nn.Identity()
         layer.update(layer_scale_init_value=layer_scale_init_value, qkv_bias=qkv_bias)
@@ -230,6 +226,14 @@ class VisionTransformer(BaseBackbone):
         self.num_prefix_tokens = sum(token.shape[1] for token in self.prefix())
         self.pos_embed_prefix = 0 if no_embed_class else self.num_prefix_tokens
         self.pos_embed = self.token(self.pos_embed_prefix + self.num_patches)
+
+    def _rotary(self, rope: Mapping[str, Any] | None, head_dim: int) -> RotaryEmbedding | None:
+        """Return the rotary positions, which stand in for the positional embedding, or None."""
+        if rope is None:
+            return None
+        check_fields("rope", rope, ROPE_FIELDS)
+        self.pos_embed, self.pos_embed_prefix = None, 0
+        return RotaryEmbedding(head_dim, **rope)
 
     def layer_arguments(self, shared: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that all layers share."""
