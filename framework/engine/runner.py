@@ -181,7 +181,9 @@ class Runner(_Runner):
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
         """Add `DEFAULT_HOOKS`, changed and extended by `hooks`."""
-        for hook in {**DEFAULT_HOOKS, **(hooks or {})}.values():
+        for name, hook in {**DEFAULT_HOOKS, **(hooks or {})}.items():
+            if isinstance(hook, Mapping) and "type" not in hook:
+                hook = {**DEFAULT_HOOKS.get(name, {}), **hook}
             if hook is not None:
                 self.register_hook(hook)
 
