@@ -133,6 +133,15 @@ def test_nothing_is_dropped_at_random_in_the_teacher() -> None:
     assert not torch.equal(model.backbone(images)[0], model.backbone(images)[0])
 
 
+def test_the_teachers_batch_normalisation_is_that_of_training() -> None:
+    backbone = dict(type="ResNet", depth=18, stem_channels=4, base_channels=4, num_stages=1, strides=(1,))
+    backbone.update(dilations=(1,), out_indices=(0,))
+    model = MODELS.build(config() | dict(backbone=backbone))
+    for mode in (True, False):
+        layers = [m for m in model.train(mode).teacher.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert layers and all(layer.training == mode for layer in layers)
+
+
 def test_prototypes_that_rest_have_gradients_of_zero() -> None:
     torch.manual_seed(0)
     model = MODELS.build(config())
