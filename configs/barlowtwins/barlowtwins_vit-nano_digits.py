@@ -5,7 +5,7 @@ python tools/train.py configs/barlowtwins/barlowtwins_vit-nano_digits.py
 
 _base_ = [
     "../_base_/datasets/digits_two_views.py",
-    "../_base_/schedules/adamw_coslr_200e_digits.py",
+    "../_base_/schedules/adamw_coslr_100e_digits.py",
     "../_base_/digits_runtime.py",
 ]
 

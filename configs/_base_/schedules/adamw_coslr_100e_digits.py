@@ -1,4 +1,4 @@
-"""AdamW for pre-training on the digits: 200 epochs."""
+"""AdamW for pre-training on the digits: 100 epochs."""
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05, betas=(0.9, 0.95)),
@@ -7,7 +7,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-2, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(
-        type="CosineAnnealingLR", by_epoch=True, begin=10, end=200, eta_min=1e-6, convert_to_iter_based=True
+        type="CosineAnnealingLR", by_epoch=True, begin=10, end=100, eta_min=1e-6, convert_to_iter_based=True
     ),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=200)
+train_cfg = dict(by_epoch=True, max_epochs=100)
