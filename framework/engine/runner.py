@@ -44,7 +44,7 @@ from framework.registry import (
 )
 
 #: Hooks of every run, by the name under which `default_hooks` of a config replaces them or (None) drops them.
-DEFAULT_HOOKS = {
+DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "runtime_info": {"type": "RuntimeInfoHook"},
     "timer": {"type": "IterTimerHook"},
     "sampler_seed": {"type": "SeedHook"},
