@@ -33,7 +33,7 @@ def main(command: Callable[[], str]) -> None:
     word of its error, so that torchrun names the one that failed first.
     """
     try:
-        result = record(command)()
+        result = (record(command) if "TORCHELASTIC_ERROR_FILE" in os.environ else command)()
     except (ConfigError, DatasetError, PretrainError, SaveError, TrainingError) as error:
         sys.exit(f"{type(error).__name__}: {_without_worker(str(error))}")
     except Interrupted as stop:
