@@ -176,7 +176,7 @@ class CheckpointHook(Hook):
             self._finish(runner, names, superfluous)
             return
         runner.writer.wait()
-        state = collect(runner, **self.options, meta=meta)
+        state = collect(runner, **self._options(names), meta=meta)
         if not is_main_process():
             return
         values = snapshot(state) if self.background else plain(state)
@@ -195,8 +195,12 @@ class CheckpointHook(Hook):
 
     def _write_folders(self, runner: Any, names: list[str], meta: dict[str, int]) -> None:
         for name in names:
-            options = dict.fromkeys(self.options, False) if name.startswith("best_") else self.options
-            save(runner, Path(runner.work_dir, name), **options, meta=meta)
+            save(runner, Path(runner.work_dir, name), **self._options([name]), meta=meta)
+
+    def _options(self, names: list[str]) -> dict[str, bool]:
+        """Return what to collect: for the best model alone nothing that only a training needs."""
+        best_alone = all(name.startswith("best_") for name in names)
+        return dict.fromkeys(self.options, False) if best_alone else self.options
 
     def _finish(self, runner: Any, names: list[str], superfluous: list[str]) -> None:
         """Point `last_checkpoint` at the new file, then remove what need not be kept."""

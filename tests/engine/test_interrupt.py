@@ -118,6 +118,19 @@ def test_a_validation_of_averaged_weights_ends_before_the_weights_are_saved(inte
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
 
 
+def test_the_best_model_alone_is_nothing_to_go_on_with(interrupted, make_runner):
+    hooks = {"checkpoint": {"type": "CheckpointHook", "interval": 3, "save_best": "auto"}}
+    whole = make_runner(default_hooks=hooks)
+    whole.train()
+    expected = weights(whole)
+    runner, stop, _ = interrupted("val", 4, default_hooks=hooks)
+    assert Path(runner.work_dir, "best_accuracy_top1_epoch_1.pth").is_file()
+    assert stop.checkpoint == Path(runner.work_dir, "iter_4.pth")
+    resumed = make_runner(resume=True, default_hooks=hooks)
+    resumed.train()
+    assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
+
+
 def small_batches():
     return {"batch_size": 30, "dataset": {"type": "Digits", "test_size": 121, "split": "test"}}
 
