@@ -72,6 +72,7 @@ def _write_pair(values: Mapping[str, Any], path: Path) -> None:
     others = {name: value for name, value in values["state_dict"].items() if name not in weights}
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:12]}.state")
     rest: dict[str, Any] = {key: value for key, value in values.items() if key != "state_dict"}
+    rest["checksums"] = get_crc32_options()
     rest["weights"] = {
         "names": list(values["state_dict"]),
         "digest": digest(weights[name] for name in sorted(weights)),
@@ -198,10 +199,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         return plain_state(contents.tree)
     if contents.replaced:
         raise _not_resumable(path, f"it holds {', '.join(contents.replaced[:3])}")
-    state = _load(path)
-    if state.pop("checksums", False):
-        _check_archive(path)
-    return state
+    return _load(path)
 
 
 def _read_pair(path: Path) -> dict[str, Any]:
@@ -229,9 +227,12 @@ def _read_pair(path: Path) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise DamagedCheckpointError(f"{path} is damaged: {error}") from error
+    if state.pop("checksums", False):
+        _check_archive(path)
+    return state
 
 
 def _check_archive(path: Path) -> None:

@@ -60,13 +60,15 @@ def test_weights_and_state_are_never_of_two_saves(tmp_path):
         read_checkpoint(other)
 
 
-@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.*.state"])
 def test_a_changed_byte_is_noticed(tmp_path, name):
-    path = saved({"state_dict": {"a": torch.rand(5000)}}, tmp_path / name)
-    data = bytearray(path.read_bytes())
+    state = {"state_dict": {"a": torch.rand(5000)}, "optimizer": {"a": torch.rand(5000)}}
+    path = saved(state, tmp_path / f"a.{name.rpartition('.')[2].replace('state', 'safetensors')}")
+    changed = next(tmp_path.glob(name))
+    data = bytearray(changed.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DamagedCheckpointError, match=r"a\.\w+ is damaged"):
+    changed.write_bytes(data)
+    with pytest.raises(DamagedCheckpointError, match=r"a\.[\w.]+ is damaged"):
         read_checkpoint(path)
 
 
