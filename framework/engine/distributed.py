@@ -21,8 +21,15 @@ from framework.errors import ConfigError
 from framework.models.backbones.foreign import ForeignBackbone
 from framework.registry import MODEL_WRAPPERS
 
-#: Where the processes of Slurm meet on the first machine, unless MASTER_PORT says otherwise.
-SLURM_PORT = 29500
+#: Where the processes of Slurm and MPI meet on the first machine, unless MASTER_PORT says otherwise.
+PORT = 29500
+
+#: What starts the processes for a launcher, and the variable that tells a process which one it is.
+STARTED_BY = {
+    "pytorch": ("torchrun", "RANK"),
+    "slurm": ("srun", "SLURM_PROCID"),
+    "mpi": ("mpirun of Open MPI", "OMPI_COMM_WORLD_RANK"),
+}
 
 #: The constructor of optimisers that asks for the layer of each parameter.
 LAYERWISE = "LearningRateDecayOptimWrapperConstructor"
@@ -38,16 +45,41 @@ def start_processes(env_cfg: Mapping[str, Any], launcher: str) -> None:
         env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU. `dist_cfg.timeout`
             are the seconds after which a process no longer waits for the others.
         launcher: What started this process: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+
+    Raises:
+        ConfigError: Something else has started this process.
     """
     if env_cfg.get("num_threads"):
         torch.set_num_threads(env_cfg["num_threads"])
-    if launcher == "none" or is_distributed() or torch.cuda.is_available():
+    if is_distributed():
         return
-    options = _place_in_slurm(os.environ) if launcher == "slurm" else {}
+    _check_launcher(launcher, os.environ)
+    if launcher == "none" or torch.cuda.is_available():
+        return
+    places = {"slurm": _place_in_slurm, "mpi": _place_in_mpi}
+    options = places[launcher](os.environ) if launcher in places else {}
     timeout = (env_cfg.get("dist_cfg") or {}).get("timeout")
     if timeout is not None:
         options["timeout"] = timedelta(seconds=timeout)
     torch.distributed.init_process_group("gloo", **options)
+
+
+def _check_launcher(launcher: str, environment: Mapping[str, str]) -> None:
+    if launcher == "none":
+        if "TORCHELASTIC_RUN_ID" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(
+                f"torchrun has started {environment['WORLD_SIZE']} processes, each of which would train alone, "
+                f"in the same work dir: add --launcher pytorch"
+            )
+        return
+    if launcher not in STARTED_BY:
+        raise ConfigError(f"launcher={launcher!r}: accepted are none, {', '.join(STARTED_BY)}")
+    program, variable = STARTED_BY[launcher]
+    if variable not in environment:
+        raise ConfigError(
+            f"launcher={launcher} needs processes that {program} has started ({variable} is not set): see "
+            f"docs/many_machines.md, or leave the launcher out to train with one process"
+        )
 
 
 def _place_in_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -57,9 +89,22 @@ def _place_in_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
         nodes = ["scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]]
         address = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
     return {
-        "init_method": f"tcp://{address}:{environment.get('MASTER_PORT', SLURM_PORT)}",
+        "init_method": f"tcp://{address}:{environment.get('MASTER_PORT', PORT)}",
         "rank": int(environment["SLURM_PROCID"]),
         "world_size": int(environment["SLURM_NTASKS"]),
+    }
+
+
+def _place_in_mpi(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return who this process is among those that Open MPI started, and where they meet."""
+    ours, all_of_them = (environment[f"OMPI_COMM_WORLD_{name}"] for name in ("LOCAL_SIZE", "SIZE"))
+    if "MASTER_ADDR" not in environment and ours != all_of_them:
+        raise ConfigError("launcher=mpi on several machines needs the first one's name: -x MASTER_ADDR=NAME")
+    address = environment.get("MASTER_ADDR", "127.0.0.1")
+    return {
+        "init_method": f"tcp://{address}:{environment.get('MASTER_PORT', PORT)}",
+        "rank": int(environment["OMPI_COMM_WORLD_RANK"]),
+        "world_size": int(all_of_them),
     }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ from torch.distributed import checkpoint as dcp
 
 from framework import MODELS
 from framework.engine import save_checkpoint
-from framework.engine.distributed import spread_model
+from framework.engine.distributed import spread_model, start_processes
 from framework.engine.shard_checkpoint import export_weights
 from framework.engine.sharded import shard_model
 from framework.errors import ConfigError
@@ -24,6 +25,7 @@ from framework.models.blocks import repeated_blocks
 from framework.pretrain.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
+SIZES_OF_MPI = (("SIZE", "4"), ("LOCAL_SIZE", "2"))
 
 
 def launch(*arguments, processes=2, gpus=""):
@@ -126,6 +128,52 @@ def test_a_process_that_fails_ends_all(config, net, tmp_path, how):
     else:
         assert "Signal 9 (SIGKILL)" in run.stderr
     assert not (tmp_path / "run" / "last_checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "variables", "message"),
+    [
+        ("pytorch", {}, "needs processes that torchrun has started .RANK is not set"),
+        ("slurm", {}, "needs processes that srun has started"),
+        ("mpi", {}, "needs processes that mpirun of Open MPI has started"),
+        ("torchrun", {}, "launcher='torchrun': accepted are none, pytorch, slurm, mpi"),
+        ("none", {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4"}, "4 processes, .*: add --launcher pytorch"),
+        (
+            "mpi",
+            {f"OMPI_COMM_WORLD_{name}": value for name, value in (("RANK", "0"), *SIZES_OF_MPI)},
+            "MASTER_ADDR",
+        ),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_launcher_that_did_not_start_the_process(monkeypatch, launcher, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message):
+        start_processes({}, launcher)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_processes_of_mpi_meet_without_gpus():
+    code = (
+        "import torch; from framework.engine.distributed import start_processes; "
+        "start_processes({'dist_cfg': {'timeout': 30}}, 'mpi'); own = torch.ones(()); "
+        "torch.distributed.all_reduce(own); print(int(own)); torch.distributed.destroy_process_group()"
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    common = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT": port}
+    both = {f"OMPI_COMM_WORLD_{name}": "2" for name in ("SIZE", "LOCAL_SIZE")}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **common, **both, "OMPI_COMM_WORLD_RANK": rank},
+            stdout=subprocess.PIPE,
+        )
+        for rank in "01"
+    ]
+    assert [run.communicate(timeout=120)[0].split() for run in runs] == [[b"2"], [b"2"]]
 
 
 def test_only_known_kinds_of_batch_norm_over_processes():
