@@ -68,7 +68,7 @@ def _check_launcher(launcher: str, environment: Mapping[str, str]) -> None:
     if launcher == "none":
         if "TORCHELASTIC_RUN_ID" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(
-                f"torchrun has started {environment['WORLD_SIZE']} processes, each of which would train alone, "
+                f"torchrun started {environment['WORLD_SIZE']} processes, each of which would train alone "
                 f"in the same work dir: add --launcher pytorch"
             )
         return
