@@ -4,7 +4,7 @@ python tools/train.py configs/dino/dino_vit-nano_digits.py
 """
 
 _base_ = [
-    "../_base_/datasets/digits_crops.py",
+    "../_base_/datasets/digits_two_views.py",
     "../_base_/schedules/adamw_coslr_100e_digits.py",
     "../_base_/digits_runtime.py",
 ]
@@ -18,9 +18,12 @@ model = dict(
         img_size=8,
         patch_size=2,
         in_channels=1,
-        out_type="cls_token",
+        out_type="avg_featmap",
     ),
     neck=dict(type="DINONeck", in_channels=64, hidden_channels=128, bottleneck_channels=64, out_channels=256),
-    head=dict(type="DINOHead", out_channels=256, num_crops=6, student_temp=0.1, teacher_temp=0.04),
+    head=dict(type="DINOHead", out_channels=256, num_crops=2, student_temp=0.1, teacher_temp=0.04),
     base_momentum=0.01,
 )
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
+custom_hooks = [dict(type="DINOFreezeLastLayerHook", epochs=5)]

@@ -30,6 +30,6 @@ model = dict(
     ),
     head=dict(
         type="SwAVHead",
-        loss=dict(type="SwAVLoss", feat_dim=64, num_prototypes=60, num_crops=[2, 4]),
+        loss=dict(type="SwAVLoss", feat_dim=64, num_prototypes=60, num_crops=[2, 2]),
     ),
 )

@@ -73,7 +73,7 @@ def test_the_views_are_those_that_the_method_takes(cfg, meta_model):
 def test_a_method_has_configs_for_images_of_all_sizes_and_its_benchmarks(path):
     folder = path.parent
     for data in ("in1k", "cifar10", "digits"):
-        assert list(folder.glob(f"*_{data}.py")), data
+        assert list(folder.glob(f"*_{data}*.py")), data
         assert list((folder / "benchmarks").glob(f"*_{data}*.py")), data
     assert list((folder / "benchmarks").glob("*linear*_in1k.py"))
 
@@ -87,7 +87,9 @@ def test_the_pipelines_give_images_of_the_size_that_the_model_takes(cfg, checked
     size = cfg.model.backbone.get("img_size", 32 if "CIFAR" in cfg.model.backbone.type else 224)
     channels = cfg.model.backbone.get("in_channels", 3)
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        steps = (cfg.get(name) or {}).get("dataset", {}).get("pipeline", [])
+        if cfg.get(name) is None:
+            continue
+        steps = cfg[name].dataset.get("pipeline", [])
         key = (str(steps), size, channels)
         if key not in checked_pipelines:
             checked_pipelines.add(key)

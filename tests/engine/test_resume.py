@@ -147,6 +147,8 @@ def test_a_checkpoint_of_mmengines_own_runner_resumes(make_runner, config, tmp_p
         log_level="ERROR",
     )
     old.train()
+    for handler in old.logger.handlers:
+        handler.close()
     path = tmp_path / "old" / "epoch_2.pth"
     plain = torch.load(path, weights_only=False)
     runner = make_runner(

@@ -1,4 +1,4 @@
-"""Two large and four small views of each training digit, without labels."""
+"""Two large and two small views of each training digit, without labels."""
 
 large_view = [
     dict(
@@ -21,7 +21,7 @@ train_dataloader = dict(
     dataset=dict(
         type="Digits",
         split="train",
-        pipeline=[dict(type="MultiView", transforms=[large_view, small_view], num_views=[2, 4])],
+        pipeline=[dict(type="MultiView", transforms=[large_view, small_view], num_views=[2, 2])],
     ),
     sampler=dict(type="DefaultSampler", shuffle=True),
 )

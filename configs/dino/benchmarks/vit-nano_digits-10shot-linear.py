@@ -7,4 +7,4 @@ Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
 
 _base_ = "../../_base_/digits_10shot_linear.py"
 
-model = dict(backbone=dict(out_type="cls_token", pretrain="work_dirs/dino_vit-nano_digits/epoch_100.pth"))
+model = dict(backbone=dict(pretrain="work_dirs/dino_vit-nano_digits/epoch_100.pth"))
