@@ -17,10 +17,7 @@ from framework.errors import ConfigError, TrainingError
 from framework.pretrain.errors import PretrainError
 from framework.registry import HOOKS
 
-_CHANGES = (
-    "a lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1.0, a longer warmup, or bfloat16 "
-    "instead of float16"
-)
+_CHANGES = "optim_wrapper.clip_grad.max_norm=1.0, or bfloat16 instead of float16"
 
 
 @HOOKS.register_module()
@@ -75,24 +72,36 @@ class LossCheckHook(Hook):
             runner.writer.wait()
             raise TrainingError(
                 f"The loss of iteration {failed} (epoch {runner.epoch + 1}) is infinite or not a number. "
-                f"{_how_to_go_on(Path(runner.work_dir))}"
+                f"{_how_to_go_on(runner, failed)}"
             )
 
 
-def _how_to_go_on(work_dir: Path) -> str:
-    good = next((path for path in checkpoints_of(work_dir) if _is_good(path)), None)
+def _how_to_go_on(runner: Any, failed: int) -> str:
+    good = next((path for path in _checkpoints_of(runner) if _is_good(path, failed)), None)
     if good is None:
-        return f"No checkpoint was saved before it: begin again with {_CHANGES}"
+        return (
+            f"No checkpoint was saved before it: begin again with a lower optim_wrapper.optimizer.lr, a "
+            f"longer warmup, {_CHANGES}"
+        )
     return (
         f"The last good checkpoint is {good}. From there a run would come to the same point again, so change "
-        f"something: --resume {good} --cfg-options with {_CHANGES}"
+        f"something: --resume {good} --cfg-options {_CHANGES}. A resume keeps the learning rates; for lower "
+        f"ones begin with its weights: --cfg-options load_from={good} optim_wrapper.optimizer.lr=..."
     )
 
 
-def _is_good(path: Path) -> bool:
-    """Tell whether a checkpoint is whole and its weights are numbers."""
+def _checkpoints_of(runner: Any) -> list[Path]:
+    """Return the checkpoints of this run, newest first; an older run may have left others in the work dir."""
+    own = set(runner.message_hub.get_info("kept_ckpts", []))
+    saved = [path for path in checkpoints_of(Path(runner.work_dir)) if path.name in own]
+    return [*saved, Path(runner.resumed_from)] if runner.resumed_from else saved
+
+
+def _is_good(path: Path, failed: int) -> bool:
+    """Tell whether a checkpoint is whole, older than the iteration that failed, and holds numbers."""
     try:
-        weights = read_checkpoint(state_file(path))["state_dict"].values()
+        state = read_checkpoint(state_file(path))
     except PretrainError:
         return False
-    return all(bool(torch.isfinite(w).all()) for w in weights if isinstance(w, Tensor))
+    weights = [value for value in state["state_dict"].values() if isinstance(value, Tensor)]
+    return state["meta"]["iter"] < failed and all(bool(torch.isfinite(value).all()) for value in weights)

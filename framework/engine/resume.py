@@ -118,7 +118,14 @@ def load_or_resume(runner: Any) -> None:
         return
     if runner._resume:
         runner.logger.info(f"Nothing to resume in {runner.work_dir}: the training starts from the beginning")
-    elif runner._load_from is not None:
+        return
+    older = last_checkpoint(runner.work_dir) if runner.is_training else None
+    if older is not None:
+        runner.logger.warning(
+            f"This run begins anew, and its work dir has {older.name} of an older one. Until this one has "
+            f"saved a checkpoint, --resume goes on with that"
+        )
+    if runner._load_from is not None:
         load_weights(runner, runner._load_from)
 
 

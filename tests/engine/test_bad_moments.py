@@ -111,9 +111,12 @@ def test_a_loss_that_is_no_number_stops_the_training_and_the_good_checkpoint_is_
     runner = make_runner(Spoil(before=6), default_hooks=EVERY_ITERATION)
     with pytest.raises(TrainingError, match=r"iteration 6 \(epoch 2\) is infinite or not a number") as error:
         runner.train()
-    good = re.search(r"last good checkpoint is (\S+)\. .*--resume \1 .*lr", str(error.value))[1]
+    good, clip = re.search(
+        r"last good checkpoint is (\S+)\. .*--resume \1 --cfg-options (\S+),.*lr", str(error.value)
+    ).groups()
     assert Path(good).name == "iter_5.pth"
     assert not (tmp_path / "run" / "iter_6.pth").exists()
+    assert clip == "optim_wrapper.clip_grad.max_norm=1.0"
     make_runner(default_hooks=EVERY_ITERATION, resume=True, load_from=good).train()
 
 
@@ -121,6 +124,18 @@ def test_a_checkpoint_whose_weights_are_no_numbers_is_not_called_good(make_runne
     runner = make_runner(Spoil(after=5), default_hooks=EVERY_ITERATION)
     with pytest.raises(TrainingError, match=r"iteration 6 .*last good checkpoint is \S+/iter_4\.pth"):
         runner.train()
+
+
+def test_no_checkpoint_of_an_older_run_is_called_good(make_runner, tmp_path):
+    make_runner().train()
+    again = make_runner(Spoil(before=2))
+    with pytest.raises(TrainingError, match=r"iteration 2 .*No checkpoint was saved before it: begin again"):
+        again.train()
+    log = Path(again.log_dir, f"{again.timestamp}.log").read_text()
+    assert "begins anew, and its work dir has epoch_3.pth of an older one" in log
+    older = str(tmp_path / "run" / "epoch_2.pth")
+    with pytest.raises(TrainingError, match=rf"iteration 10 .*last good checkpoint is {older}\."):
+        make_runner(Spoil(before=10), resume=True, load_from=older, work_dir=str(tmp_path / "new")).train()
 
 
 def test_the_check_of_the_loss_is_patient_on_request_and_can_be_left_out(make_runner):
