@@ -111,9 +111,8 @@ def test_a_loss_that_is_no_number_stops_the_training_and_the_good_checkpoint_is_
     runner = make_runner(Spoil(before=6), default_hooks=EVERY_ITERATION)
     with pytest.raises(TrainingError, match=r"iteration 6 \(epoch 2\) is infinite or not a number") as error:
         runner.train()
-    good, clip = re.search(
-        r"last good checkpoint is (\S+)\. .*--resume \1 --cfg-options (\S+),.*lr", str(error.value)
-    ).groups()
+    advice = r"last good checkpoint is (\S+)\. .*--resume \1 --cfg-options (\S+),.*load_from=\1 .*\.lr"
+    good, clip = re.search(advice, str(error.value)).groups()
     assert Path(good).name == "iter_5.pth"
     assert not (tmp_path / "run" / "iter_6.pth").exists()
     assert clip == "optim_wrapper.clip_grad.max_norm=1.0"
