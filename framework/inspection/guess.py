@@ -49,8 +49,15 @@ def guess_arguments(family: str, shapes: Shapes, stored: Shapes) -> Guess:
     """
     guess = Guess()
     make = _FAMILIES.get(family)
-    if make is not None:
-        make(shapes, stored, guess)
+    try:
+        if make is not None:
+            make(shapes, stored, guess)
+    except (
+        LookupError,
+        ValueError,
+        ZeroDivisionError,
+    ):  # names or dimensions that its family has are missing
+        guess.arguments, guess.assumed = {}, []
     if len(shapes.get("head.weight", ())) == 2:
         guess.figures["classes"] = shapes["head.weight"][0]
     return guess
@@ -192,8 +199,8 @@ def _resnet(shapes: Shapes, stored: Shapes, guess: Guess) -> None:
     depth = next(
         (d for (b, three), d in DEPTHS.items() if b[: len(blocks)] == blocks and three == bottleneck), 0
     )
-    width = shapes[f"layer{len(blocks)}.0.conv{3 if bottleneck else 2}.weight"][0]
-    guess.figures.update(blocks=blocks, width=width, block="bottleneck" if bottleneck else "basic")
+    guess.figures.update(blocks=blocks, block="bottleneck" if bottleneck else "basic")
+    guess.figures["width"] = shapes[f"layer{len(blocks)}.0.conv{3 if bottleneck else 2}.weight"][0]
     if not depth:
         return
     guess.figures = {"depth": depth, **guess.figures}

@@ -130,3 +130,45 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
 def test_a_network_of_no_known_family(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).state_dict(), tmp_path / "file.pth")
     assert inspect_file(tmp_path / "file.pth", sha256=False).architecture is None
+
+
+def _without(*names: str):
+    return lambda state: {n: v for n, v in state.items() if not n.startswith(names)}
+
+
+def _reshaped(name: str, shape: tuple[int, ...]):
+    return lambda state: {**state, name: torch.zeros(shape)}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("resnet18", _without("layer1.0.")),
+        ("resnet18", _without("layer4.0.")),
+        ("resnet18", _reshaped("conv1.weight", (5,))),
+        ("resnet18", _reshaped("layer1.0.conv2.weight", ())),
+        ("resnet50", _without("layer1.0.conv2.")),
+        ("resnet50", _reshaped("layer1.0.conv2.weight", (64, 0, 3, 3))),
+    ],
+)
+def test_a_network_with_holes_is_named_and_has_no_config(name, change, tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        state = getattr(torchvision.models, name)().state_dict()
+    state = {key: torch.empty_like(value, device="cpu") for key, value in state.items()}
+    torch.save(change(state), tmp_path / "file.pth")
+    found = inspect_file(tmp_path / "file.pth", sha256=False).architecture
+    assert found is not None and found.family == "resnet" and found.figures["blocks"]
+    assert config_line(found, "file.pth") is None and not found.assumed
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(KEYS.glob("*.timm.txt"))])
+def test_no_shape_of_a_file_stops_the_guess(name: str, tmp_path: Path) -> None:
+    """Every tensor loses its dimensions in one file, and is away in another."""
+    state = stored(KEYS / f"{name}.txt")
+    shapes = [{n: torch.zeros(()) for n in state}, {n: torch.zeros(0, 0) for n in state}]
+    half = {n: value for number, (n, value) in enumerate(state.items()) if number % 2}
+    for number, changed in enumerate([*shapes, half]):
+        torch.save(changed, tmp_path / f"{number}.pth")
+        facts = inspect_file(tmp_path / f"{number}.pth", sha256=False)
+        assert len(facts.tensors) == len(changed)
