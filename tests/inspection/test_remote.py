@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +20,8 @@ import torch
 from framework.inspection import inspect_file
 from framework.pretrain.errors import DamagedCheckpointError, NotFoundError, UnsafeCheckpointError
 from framework.registry import BACKBONES
+
+ROOT = Path(__file__).parents[2]
 
 
 class Files:
@@ -157,3 +162,14 @@ def test_any_protocol_of_fsspec(host: tuple[Files, str], tmp_path: Path) -> None
         memory.rm("/c1", recursive=True)
     assert facts.tensors == inspect_file(tmp_path / "a.safetensors").tensors
     assert facts.bytes_read is not None and facts.bytes_read < 4 << 16
+
+
+def test_an_address_of_s3_without_credentials_is_refused_in_words() -> None:
+    """In a process of its own, in which nobody has imported the driver before."""
+    pytest.importorskip("s3fs")
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    env = {**keep, "AWS_EC2_METADATA_DISABLED": "true", "HOME": os.devnull}
+    command = [sys.executable, "-m", "framework", "inspect", "s3://bucket/a.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("NotAllowedError: s3://bucket/a.safetensors cannot be fetched")

@@ -215,13 +215,12 @@ def _chunks(file: Any, where: str) -> Iterator[bytes]:
 @contextlib.contextmanager
 def as_our_errors(where: str) -> Iterator[None]:
     """Raise our errors in place of the driver's."""
-    meanings = _known_meanings()
     try:
         yield
     except PretrainError:
         raise
-    except tuple(meanings) as error:
-        kind = next(ours for theirs, ours in meanings.items() if isinstance(error, theirs))
+    except tuple(_known_meanings()) as error:  # asked now, as the block may have imported the driver
+        kind = next(ours for theirs, ours in _known_meanings().items() if isinstance(error, theirs))
         said = "there is nothing" if kind is NotFoundError else f"{type(error).__name__}: {error}"
         raise kind(f"{where} cannot be fetched: {said}{_HINTS.get(kind, '')}") from error
 
