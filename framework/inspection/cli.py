@@ -54,6 +54,9 @@ def run(arguments: Sequence[str], out: TextIO | None = None, err: TextIO | None 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (ConfigError, PretrainError, OSError) as error:
+        if "--json" in arguments:
+            told = {"error": {"type": type(error).__name__, "message": str(error)}}
+            _write(out, "".join(f"{line}\n" for line in _json(told)))
         text = "\n".join(printable(line) for line in str(error).splitlines())
         _write(err, f"{Style(err)(type(error).__name__, 'red')}: {text}\n")
         return FAILED

@@ -56,7 +56,7 @@ def guess_arguments(family: str, shapes: Shapes, stored: Shapes) -> Guess:
         LookupError,
         ValueError,
         ZeroDivisionError,
-    ):  # names or dimensions that its family has are missing
+    ):  # it lacks names or dimensions of its family
         guess.arguments, guess.assumed = {}, []
     if len(shapes.get("head.weight", ())) == 2:
         guess.figures["classes"] = shapes["head.weight"][0]

@@ -187,6 +187,30 @@ def test_a_terminal_without_the_characters(tmp_path: Path) -> None:
     assert b"gewicht.gr\\xf6\\xdfe" in out.detach().getvalue()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "missing.pth"),
+        ("inspect", "empty.pth"),
+        ("diff", "missing.pth", "dict(type='ResNet', depth=18)"),
+        ("convert", "missing.pth", "--to", "timm", "-o", "b.pth"),
+        ("publish", "missing.pth"),
+        ("average", "missing.pth", "-o", "b.safetensors"),
+        ("list", "nonsense"),
+        ("show", "Nonsense"),
+        ("inspect", "missing.pth", "--pretrain.nonsense", "1"),
+    ],
+)
+def test_errors_are_json_too(arguments, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.pth").touch()
+    out, err = io.StringIO(), io.StringIO()
+    assert run([*arguments, "--json"], out, err) == 2
+    told = json.loads(out.getvalue())["error"]
+    assert told["message"] and err.getvalue().startswith(f"{told['type']}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.pth"]
+
+
 def test_errors_end_with_2(tmp_path: Path, file: Path) -> None:
     assert "did you mean a.pth?" in call("inspect", tmp_path / "none.pth", code=2)
     assert "text, which begins 'hello'" in call("inspect", write(tmp_path / "a.txt", "hello"), code=2)
