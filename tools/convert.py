@@ -15,9 +15,10 @@ def command() -> str:
     parser.add_argument("-o", "--out", required=True, help=".safetensors, .npz, .pth, .pt or .bin")
     parser.add_argument("--config", help="config of the model; needed for schemes with an axis of heads")
     parser.add_argument("--key", help="which entry of the file, where it holds several networks")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it is there already")
     given = parser.parse_args()
     field = {"path": given.file, **({"key": given.key} if given.key else {})}
-    return convert(field, given.to, given.out, given.config)
+    return convert(field, given.to, given.out, given.config, given.overwrite)
 
 
 if __name__ == "__main__":

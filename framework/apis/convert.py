@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from framework.apis.model import get_model
+from framework.apis.new_file import check_new, new_file
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.errors import SpecError
 from framework.pretrain.fold import fold
@@ -31,6 +33,7 @@ def convert(
     dialect: str,
     out: str | os.PathLike[str],
     config: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write the weights of a file in another library's names and shapes.
 
@@ -40,17 +43,20 @@ def convert(
         out: The file to write: .safetensors, .npz, or a torch file (.pth, .pt, .bin).
         config: A config whose model the weights are for. Needed where a scheme has an axis for the attention
             heads, whose number a file does not tell.
+        overwrite: Replace `out` where it is there already.
 
     Returns:
         What was written, and what of the file was left out, in words.
 
     Raises:
-        SpecError: The ending of `out` is unknown, or the family has no such scheme.
+        SpecError: The ending of `out` is unknown, it is there already, or the family has no such scheme.
+        OSError: It cannot be written there. Nothing is left of it, and what was there stays.
         PretrainError: The file cannot be had or read, or the scheme cannot hold its weights.
     """
     target = Path(out)
     if target.suffix not in SUFFIXES:
         raise SpecError(f"'{target}': the ending says the format, and is one of {', '.join(SUFFIXES)}")
+    check_new(target, overwrite)
     if config is not None:
         model = get_model(config, pretrain)
         report = model.pretrain_report
@@ -72,13 +78,22 @@ def _translated(pretrain: Any, dialect: str) -> tuple[dict[str, Tensor], list[st
 
 
 def _save(tensors: Mapping[str, Tensor], target: Path) -> None:
-    if target.suffix == ".safetensors":
-        save_file(dict(tensors), target, metadata={"format": "pt"})
-    elif target.suffix == ".npz":
+    try:
+        with new_file(target) as path:
+            _write(tensors, path)
+    except (RuntimeError, SafetensorError) as error:  # torch's and safetensors' words for a full disk
+        raise OSError(f"'{target}' cannot be written: {error.__context__ or error}") from error
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    if path.suffix == ".safetensors":
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    elif path.suffix == ".npz":
         arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in tensors.items()}
-        np.savez(target, **arrays)
+        np.savez(path, **arrays)
     else:
-        torch.save(dict(tensors), target)
+        with path.open("wb") as stream:
+            torch.save(dict(tensors), stream)
 
 
 def _array(tensor: Tensor) -> Any:

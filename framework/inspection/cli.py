@@ -117,6 +117,7 @@ def _add_writers(commands: Any) -> None:
     parser.add_argument("--to", required=True, metavar="DIALECT", help="see `framework list dialects`")
     parser.add_argument("-o", "--out", required=True, help=".safetensors, .npz, .pth, .pt or .bin")
     parser.add_argument("--config", help="of the model; needed for schemes with an axis of heads")
+    _add_overwrite(parser)
     parser = _add(commands, "publish", publish_command, "Write the weights alone, named after their hash")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("-o", "--out", default=".", metavar="FOLDER", help="where to write (here)")
@@ -124,7 +125,12 @@ def _add_writers(commands: Any) -> None:
     parser = _add(commands, "average", average_command, "Write the mean of the weights of several files")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("-o", "--out", required=True, help="the .safetensors file to write")
+    _add_overwrite(parser)
     _add_weights(parser)
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it is there already")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -223,7 +229,7 @@ def convert_command(given: argparse.Namespace, fields: dict[str, Any], style: St
     """Write weights in another library's names."""
     from framework.apis.convert import convert
 
-    text = convert(pretrain_of(given.file, fields), given.to, given.out, given.config)
+    text = convert(pretrain_of(given.file, fields), given.to, given.out, given.config, given.overwrite)
     return (_json({"path": given.out, "text": text}) if given.json else [printable(text)]), OK
 
 
@@ -239,7 +245,7 @@ def average_command(given: argparse.Namespace, fields: dict[str, Any], style: St
     from framework.inspection.tidy import average
 
     files = [pretrain_of(one, fields) for one in given.files]
-    return _written(average(files, given.out, given.weights), given.json, style)
+    return _written(average(files, given.out, given.weights, given.overwrite), given.json, style)
 
 
 def _written(written: Any, as_json: bool, style: Style) -> Answer:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framework.apis.new_file import check_new
 from framework.inspection.facts import facts_of
 from framework.pretrain.checkpoint import Checkpoint, LazyTensor, open_checkpoint
 from framework.pretrain.dialects.common import BOOKKEEPING
@@ -83,7 +84,9 @@ def publish(pretrain: Any, folder: str | os.PathLike[str] = ".", weights: str | 
     return _write(source, Path(folder), lambda digest: f"{stem}-{digest[:8]}.safetensors", _one(source))
 
 
-def average(sources: Sequence[Any], out: str | os.PathLike[str], weights: str | None = None) -> Written:
+def average(
+    sources: Sequence[Any], out: str | os.PathLike[str], weights: str | None = None, overwrite: bool = False
+) -> Written:
     """Write the mean of the weights of several files, added up in float32 (float64 where they are that).
 
     What is no floating-point number (counters, indices) is the first file's. Memory is needed for one tensor
@@ -93,9 +96,11 @@ def average(sources: Sequence[Any], out: str | os.PathLike[str], weights: str | 
         sources: Two files or more, as the field `pretrain`.
         out: The .safetensors file to write.
         weights: As in `publish`.
+        overwrite: Replace `out` where it is there already.
 
     Raises:
         PretrainError: A file cannot be had or read.
+        SpecError: There are too few files, or `out` is no such name or there already.
         MismatchError: They do not have the same names and shapes.
     """
     target = Path(out)
@@ -103,6 +108,7 @@ def average(sources: Sequence[Any], out: str | os.PathLike[str], weights: str | 
         raise SpecError("an average needs two files or more")
     if target.suffix != ".safetensors":
         raise SpecError(f"'{target}' must end in .safetensors, the format that is written")
+    check_new(target, overwrite)
     files = [_weights(one, weights) for one in sources]
     for other in files[1:]:
         _check_same(files[0], other)

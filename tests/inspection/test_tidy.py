@@ -113,3 +113,17 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"must end in \.safetensors"):
         average([one, one], tmp_path / "m.pth")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth", "c.pth"]
+
+
+def test_an_average_replaces_a_file_only_on_request(tmp_path: Path) -> None:
+    one, two = (
+        saved({"a": torch.zeros(3)}, tmp_path / "a.pth"),
+        saved({"a": torch.ones(3)}, tmp_path / "b.pth"),
+    )
+    out = average([one, two], tmp_path / "m.safetensors").path
+    before = out.read_bytes()
+    with pytest.raises(SpecError, match="is there already"):
+        average([out, two], out)
+    assert out.read_bytes() == before
+    average([out, two], out, overwrite=True)
+    assert safetensors.torch.load_file(out)["a"].tolist() == [0.75] * 3

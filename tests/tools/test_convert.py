@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import safetensors.torch
 import torch
 
 from framework import BACKBONES
+from framework.apis.convert import convert as run
+from framework.pretrain.errors import SpecError
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert.py"
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
@@ -74,3 +77,34 @@ def test_errors_are_one_line(arguments, words, file, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match=words):
         convert(monkeypatch, capsys, file[0], *arguments)
     assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
+def test_what_is_there_is_replaced_only_on_request_and_as_a_whole(suffix, file, tmp_path) -> None:
+    out = tmp_path / "new" / f"out{suffix}"
+    run(file[0], "timm", out)
+    before = out.read_bytes()
+    with pytest.raises(SpecError, match=r"is there already.*--overwrite"):
+        run(file[0], "huggingface", out)
+    assert out.read_bytes() == before
+    run(out, "huggingface", out, overwrite=True)  # onto the very file that is read
+    assert out.read_bytes() != before
+    again = BACKBONES.build(dict(VIT, pretrain=str(out))).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in file[1].items())
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit on the size of files")
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
+def test_a_full_disk_leaves_what_was_there(suffix, file, tmp_path) -> None:
+    out = tmp_path / f"out{suffix}"
+    out.write_bytes(b"old")
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "from framework.inspection.cli import run; resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)); "
+        f"sys.exit(run(['convert', {str(file[0])!r}, '--to', 'timm', '-o', {str(out)!r}, '--overwrite']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOOL.parents[1])
+    assert done.returncode == 2 and "File too large" in done.stderr, done.stderr
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.pth", out.name]
