@@ -15,6 +15,7 @@ from framework.engine.param_groups import (
     DefaultOptimWrapperConstructor,
     LearningRateDecayOptimWrapperConstructor,
 )
+from framework.engine.reconstruction_hook import ReconstructionHook
 from framework.engine.run import evaluate, train
 from framework.engine.runner import Runner
 from framework.engine.runtime_hook import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
@@ -38,6 +39,7 @@ __all__ = [
     "OptimWrapper",
     "Options",
     "ParamSchedulerHook",
+    "ReconstructionHook",
     "Runner",
     "RuntimeInfoHook",
     "SeedHook",

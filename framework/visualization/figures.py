@@ -18,7 +18,7 @@ from framework.visualization.reconstruction import Reconstruction
 STAGES = ("image", "masked", "reconstruction")
 
 #: Width and height of a picture in inches, and the gap between groups of pictures, in pictures.
-CELL, GAP = 1.25, 0.25
+CELL, GAP = 1.25, 0.12
 
 #: From this number of classes on, a bar of colours takes the place of a legend.
 MANY_CLASSES = 21
