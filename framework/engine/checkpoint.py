@@ -113,7 +113,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
-        with _explained(path):
+        with explained(path):
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
@@ -135,7 +135,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the system says about a file or folder that it does not write into a `SaveError`."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own kinds

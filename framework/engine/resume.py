@@ -14,7 +14,7 @@ from framework.engine import state as states
 from framework.engine.checkpoint import read_checkpoint
 from framework.engine.console import package_log_to
 from framework.engine.saving import check_writable, schedulers_of
-from framework.engine.shard_checkpoint import load_shards, load_whole
+from framework.engine.shard_checkpoint import load_shards, load_whole, set_aside
 from framework.engine.sharded import is_sharded, state_file
 from framework.pretrain.errors import CheckpointError, PretrainError
 
@@ -39,7 +39,10 @@ class Start:
 def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
     """Return the checkpoint that `last_checkpoint` in a work dir names, or None."""
     pointer = Path(work_dir, "last_checkpoint")
-    return Path(work_dir, pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+    if not pointer.is_file():
+        return None
+    path = Path(work_dir, pointer.read_text(encoding="utf-8").strip())
+    return set_aside(path) if set_aside(path).is_dir() and not path.exists() else path
 
 
 def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None) -> Start | None:

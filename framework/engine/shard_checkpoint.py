@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, Shard
 
 from framework.config import without_pretrain
-from framework.engine.checkpoint import save_checkpoint
+from framework.engine.checkpoint import explained, save_checkpoint
 from framework.engine.sharded import REST, spread_values
 from framework.errors import ConfigError
 from framework.pretrain import load_pretrained
@@ -36,13 +36,16 @@ Nested = Mapping[str, Mapping[str, Any]]
 def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, folder: Path) -> None:
     """Write a checkpoint, each process its part. Every process must call this.
 
-    The folder appears under its name when it is complete.
+    The folder appears under its name when it is complete; until then an older one of that name stays.
 
     Args:
         state: What a training checkpoint holds; of `state_dict` and `optimizer` not the tensors.
         model: The sharded model.
         optimizer: Its optimiser. Saved if `state` has an `optimizer`.
         folder: The folder to write.
+
+    Raises:
+        SaveError: It cannot be written, e.g. as the disk is full.
     """
     rest = {**state, "state_dict": {}}
     tensors: dict[str, Any] = {"state_dict": model.state_dict()}
@@ -57,15 +60,39 @@ def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, fold
         if is_main_process():
             shutil.rmtree(temporary, ignore_errors=True)
         barrier()
-        dcp.save(tensors, checkpoint_id=temporary)
+        with explained(folder):
+            _write(tensors, temporary)
         if is_main_process():
             save_checkpoint(rest, temporary / REST)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
+            _put_in_place(temporary, folder)
     finally:
         if is_main_process():
             shutil.rmtree(temporary, ignore_errors=True)
     barrier()
+
+
+def _write(tensors: Mapping[str, Any], folder: Path) -> None:
+    """Write the part of this process; raise the error of the one that failed first, not a list of all."""
+    try:
+        dcp.save(dict(tensors), checkpoint_id=folder)
+        return
+    except dcp.CheckpointException as failures:
+        first = next(iter(failures.failures.values()))[0]
+    raise first  # out here, where the list is not its context
+
+
+def set_aside(folder: Path) -> Path:
+    """Return the name that an older folder has while a new one takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    old = set_aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_shards(folder: Path, state: Mapping[str, Any], model: nn.Module, optimizer: Any) -> dict[str, Any]:

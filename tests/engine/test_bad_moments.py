@@ -15,10 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch import nn
 
 from framework.engine import read_checkpoint
 from framework.engine.checkpoint import write_checkpoint
+from framework.engine.resume import last_checkpoint
+from framework.engine.shard_checkpoint import save_shards
+from framework.engine.sharded import shard_model
 from framework.errors import ConfigError, SaveError, TrainingError
+from framework.pretrain.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 READ_ONLY = 1
@@ -51,6 +56,31 @@ def test_a_full_disk_leaves_the_checkpoint_before_as_it_was(small_disk, name):
         write_checkpoint(large, path)
     assert torch.equal(read_checkpoint(path)["state_dict"]["w"], small["state_dict"]["w"])
     assert not list(path.parent.glob(".*.tmp"))
+
+
+def test_a_full_disk_leaves_the_shards_before_as_they_were(small_disk, tmp_path):
+    path = small_disk() / "epoch_1.dcp"
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        rest = {"meta": {}, "message_hub": {}}
+        small = shard_model(nn.Linear(10, 10))
+        save_shards(rest, small, None, path)
+        with pytest.raises(SaveError, match=r"epoch_1.dcp .*written: .*MiB are free there.*--resume"):
+            save_shards(rest, shard_model(nn.Linear(1000, 400)), None, path)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [file.name for file in path.parent.iterdir()] == ["epoch_1.dcp"]
+    saved = open_checkpoint(path).tree["state_dict"]["weight"].read()
+    assert torch.equal(saved, small.state_dict()["weight"].full_tensor())
+
+
+def test_shards_that_were_being_replaced_are_found(tmp_path):
+    (tmp_path / "last_checkpoint").write_text("epoch_1.dcp")
+    (tmp_path / ".epoch_1.dcp.old").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / ".epoch_1.dcp.old"
+    (tmp_path / "epoch_1.dcp").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "epoch_1.dcp"
 
 
 def test_a_run_on_a_disk_that_is_full_says_so_and_goes_on_when_there_is_room(small_disk, make_runner):
