@@ -171,11 +171,15 @@ def _vote_same_names(
 ) -> dict[_Candidate, float]:
     """Let every key vote for the prefixes under which file and module use the same names."""
     votes: dict[_Candidate, float] = {}
+    short: dict[str, list[str]] = {}  # names of one segment propose no prefixes, but vote for proposed ones
     for model_prefix in _model_prefixes(sizes):
         for name in wanted:
             tail = name[len(model_prefix) :]
             prefixes = spelled.tails.get(tail, ()) if name.startswith(model_prefix) else ()
-            if len(prefixes) > COMMON_TAIL or (model_prefix and "." not in tail):
+            if prefixes and model_prefix and "." not in tail:
+                short.setdefault(model_prefix, []).append(name)
+                continue
+            if len(prefixes) > COMMON_TAIL:
                 continue
             for prefix in prefixes:
                 candidate = _Candidate(None, *_without_common_end(model_prefix, prefix))
@@ -183,6 +187,11 @@ def _vote_same_names(
                     continue  # the shorter pair of prefixes collects this vote
                 shape = spelled.file.tensors[prefix + tail].tensor.shape
                 votes[candidate] = votes.get(candidate, 0) + _weigh(wanted[name], shape, sizes[name])
+    for candidate in votes:
+        for name in short.get(candidate.model_prefix, ()):
+            one = spelled.file.tensors.get(candidate.file_prefix + name[len(candidate.model_prefix) :])
+            if one is not None:
+                votes[candidate] += _weigh(wanted[name], one.tensor.shape, sizes[name])
     return votes
 
 
@@ -308,13 +317,22 @@ def _pairs(
         if entry is not None:
             pairs[name] = _fitted(entry, wanted[name], spelled.file)
     if _projects(chosen.file_prefix):
-        inner = tuple(f"{chosen.file_prefix}{stem}." for stem in HEADS)
-        return {name: e for name, e in pairs.items() if not names_of(e)[0].startswith(inner)}
+        heads = tuple(f"{chosen.file_prefix}{stem}." for stem in HEADS)
+        return {name: e for name, e in pairs.items() if not names_of(e)[0].startswith(heads)}
+    inner = _inner(chosen, reading)
     column = reading.table.columns[chosen.column] if reading and chosen.column else None
     head, head_dist = (column.head, column.head_dist) if column else (None, None)
     for given, stems in ((head, HEADS), (head_dist, DISTILLED_HEADS)):
-        pairs.update(_head_pairs(chosen, pairs, wanted, spelled, given, stems))
+        pairs.update(_head_pairs(inner, pairs, wanted, spelled, given, stems))
     return pairs
+
+
+def _inner(chosen: _Candidate, reading: Reading | None) -> tuple[str, str]:
+    """Return what stands before the network in module and file, segments that both have included."""
+    own = reading.prefix if reading else ""
+    if chosen.column or not own.startswith(chosen.model_prefix):
+        return chosen.model_prefix, chosen.file_prefix
+    return own, chosen.file_prefix + own[len(chosen.model_prefix) :]
 
 
 def _fitted(entry: Entry, shape: Shape, file: Inventory) -> Entry:
@@ -363,7 +381,7 @@ def _nested(one: str, other: str) -> bool:
 
 
 def _head_pairs(
-    chosen: _Candidate,
+    prefixes: tuple[str, str],
     pairs: Mapping[str, Entry],
     wanted: Mapping[str, Shape],
     spelled: Spelled,
@@ -372,9 +390,10 @@ def _head_pairs(
 ) -> dict[str, Entry]:
     """Pair the classifiers' last layers, which every library calls otherwise."""
     taken = {name for entry in pairs.values() for name in names_of(entry)}
-    ours = find_head(chosen.model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
+    model_prefix, file_prefix = prefixes
+    ours = find_head(model_prefix, {n: s for n, s in wanted.items() if n not in pairs}, stems)
     shapes = {n: t.tensor.shape for n, t in spelled.file.tensors.items() if n not in taken}
-    theirs = head_entries(chosen.file_prefix, given, stems, shapes)
+    theirs = head_entries(file_prefix, given, stems, shapes)
     if ours is None:
         return {}
     return {f"{ours}.{leaf}": e for leaf, e in theirs.items() if f"{ours}.{leaf}" in wanted}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.dialect import Column, Table, merge, query_value, row, view
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.errors import MismatchError, SpecError
-from framework.pretrain.inventory import take_inventory
-from framework.pretrain.operation import Operation, Part, View
+from framework.pretrain.inventory import Inventory, take_inventory
+from framework.pretrain.operation import Operation, Part, View, names_of
+from framework.pretrain.plan import Plan, make_plan
 from framework.pretrain.spec import parse_spec
+from framework.pretrain.target import Wanted
 from framework.pretrain.translate import read_weights, rename
 
 KEYS = Path(__file__).parent / "keys"
@@ -217,3 +221,92 @@ def test_what_a_scheme_cannot_hold_is_said() -> None:
         rename({n: t for n, t in weights(beit, "timm").items() if "head" not in n}, "shared")
     with pytest.raises(MismatchError, match=r"of no family that has a table"):
         rename({"a": torch.ones(2)}, "timm")
+
+
+#: What a backbone of ours may be called behind, and where a classifier of ours has its last layer.
+HEADS = ("head.weight", "head.bias")
+WRAPPERS = ("", "module.", "backbone.", "model.encoder.")
+
+#: Modules are never called so: these are names of arrays.
+ARRAYS = ("jax", "big_vision", "caffe2")
+
+#: (scheme of the module, scheme of the file) -> what the report then lists as fresh.
+LEFT = {
+    ("clip", "timm"): ("visual.proj",),  # a projection, no classifier
+    ("clip", "ibot"): ("visual.proj",),
+    ("clip", "mmpretrain"): ("visual.proj",),
+    ("clip", "mmpretrain_swiglu"): ("visual.proj",),
+    ("clip", "huggingface_clip"): ("visual.proj",),
+    ("huggingface_shared", "huggingface"): ("layernorm.weight", "layernorm.bias"),  # beside the network
+    ("huggingface_shared", "huggingface_shared"): ("layernorm.weight", "layernorm.bias"),
+    ("mmpretrain_deep", "mmpretrain"): tuple(
+        f"stem.7.{n}" for n in ("weight", "bias", "running_mean", "running_var")
+    ),
+    ("timm", "timm_norm_first"): ("head.norm.weight", "head.norm.bias"),  # the classifier decides
+    ("timm_norm_first", "timm"): ("norm_pre.weight", "norm_pre.bias"),
+}
+
+#: In the scheme, but not in every model that has it: counters, and what is computed.
+COMPUTED = ("num_batches_tracked", "periods")
+
+
+def inventory(state: Mapping[str, Tensor], path: Path) -> Inventory:
+    torch.save({name.replace("/", "."): tensor for name, tensor in state.items()}, path)
+    return take_inventory(open_checkpoint(path), parse_spec(path, "pretrain"))
+
+
+def own_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Our names of what a file holds."""
+    ours, left = read_weights(inventory(state, path))
+    assert not left
+    return {name: tensor.clone() for name, tensor in ours.items()}  # the file may be written over
+
+
+def planned(module: Mapping[str, Tensor], file: Inventory) -> Plan:
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.items()}
+    dtypes = {name: tensor.dtype for name, tensor in module.items()}
+    wanted = Wanted(dict(module), shapes, dtypes, frozenset(), {})
+    return make_plan(wanted, file, parse_spec("file.pth", "pretrain"))
+
+
+def wrong(plan: Plan, module: Mapping[str, Tensor], file: Inventory) -> list[str]:
+    """Names of the module that a load would leave without their values."""
+    lost = [name for name in plan.fresh if not name.endswith(COMPUTED)]
+    lost += [one.name for one in plan.mismatched]
+    for one in plan.assignments:
+        parts = [file.tensors[name].tensor.map() for name in names_of(one.entry)]
+        values = parts[0] if isinstance(one.entry, str) else one.entry.forward(parts)
+        if one.adaptation is not IDENTITY or not torch.equal(values, module[one.name]):
+            lost.append(one.name)
+    return lost
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=IDS)
+def test_a_file_fills_our_backbones_and_classifiers(table, column, tmp_path: Path) -> None:
+    state = weights(table, column)
+    ours = own_names(state, tmp_path / "file.pth")
+    body = {name: tensor for name, tensor in ours.items() if name not in HEADS and "head_dist" not in name}
+    heads = {name: tensor for name, tensor in ours.items() if name in HEADS}
+    wrapped = {f"backbone.{name}": tensor for name, tensor in body.items()}
+    classifier = {**wrapped, **{name.replace("head.", "head.fc."): tensor for name, tensor in heads.items()}}
+    for wrapper in WRAPPERS if not any("/" in name for name in state) else ("",):
+        file = inventory({wrapper + name: t for name, t in state.items()}, tmp_path / "file.pth")
+        for module in (body, wrapped, classifier):
+            assert wrong(planned(module, file), module, file) == [], wrapper
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=IDS)
+def test_every_scheme_fills_modules_in_every_other(table, column, tmp_path: Path) -> None:
+    """But for classifiers, which not every module has in its own place."""
+    if column in ARRAYS:
+        pytest.skip("no module is called like arrays are")
+    model = {name.replace("/", "."): tensor for name, tensor in weights(table, column).items()}
+    ours = own_names(model, tmp_path / "file.pth")
+    for other in (name for name in table.columns if name != "big_vision"):  # it has no position for the class
+        try:
+            state = rename(ours, other, heads=lambda name: 2)
+        except MismatchError:
+            continue  # it has no place for something
+        file = inventory(state, tmp_path / "file.pth")
+        lost = wrong(planned(model, file), model, file)
+        assert [name for name in lost if not name.endswith(LEFT.get((column, other), ()))] == [], other
