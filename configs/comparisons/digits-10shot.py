@@ -7,8 +7,8 @@ Each seed draws other labelled digits. Measured: see docs/selfsup.md.
 
 configs = {
     "from scratch": "{{ fileDirname }}/../mae/benchmarks/vit-nano_digits-10shot-scratch.py",
-    "linear probe": "{{ fileDirname }}/../mae/benchmarks/vit-nano_digits-10shot-linear.py",
-    "fine-tuning": "{{ fileDirname }}/../mae/benchmarks/vit-nano_digits-10shot.py",
+    "linear probe": "{{ fileDirname }}/../simclr/benchmarks/vit-nano_digits-10shot-linear.py",
+    "fine-tuning": "{{ fileDirname }}/../simclr/benchmarks/vit-nano_digits-10shot.py",
 }
 seeds = 5
 vary = ["train_dataloader.dataset.shots_seed"]

@@ -7,4 +7,4 @@ Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
 
 _base_ = "../../_base_/digits_10shot.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/mae_vit-nano_digits/epoch_200.pth"))
+model = dict(backbone=dict(pretrain="{{ fileDirname }}/../weights/mae_vit-nano_digits-f4ce4543.safetensors"))

@@ -7,4 +7,6 @@ Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
 
 _base_ = "../../_base_/digits_10shot_linear.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/simclr_vit-nano_digits/epoch_100.pth"))
+model = dict(
+    backbone=dict(pretrain="{{ fileDirname }}/../weights/simclr_vit-nano_digits-051f6416.safetensors")
+)
