@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import shutil
 import socket
@@ -26,6 +25,7 @@ from framework.engine.state import digest, plain
 from framework.errors import SaveError
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.errors import CheckpointError, DamagedCheckpointError, PretrainError
+from framework.pretrain.formats.trusted import UnpicklingError
 
 #: What a training checkpoint has at least.
 PARTS = ("meta", "state_dict", "message_hub")
@@ -229,7 +229,7 @@ def _read_pair(path: Path) -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
         raise DamagedCheckpointError(f"{path} is damaged: {error}") from error
     if state.pop("checksums", False):
         _check_archive(path)

@@ -14,6 +14,9 @@ from framework.pretrain.formats.lazy import HeldTensor
 from framework.pretrain.formats.stubs import Pairs, Stub
 from framework.pretrain.formats.tree import Contents, tree_of
 
+#: What torch raises, too, about a damaged file, for those who read with `weights_only=True`.
+UnpicklingError = pickle.UnpicklingError
+
 _FORMATS = {"zip": "torch zip", "torch legacy": "torch legacy", "pickle": "pickle"}
 _WHAT_CODE_RAISES = (
     ArithmeticError,
