@@ -119,7 +119,7 @@ def repeat_command(arguments: Sequence[str] | None = None) -> str:
 
 
 def _tell_run(run: Run) -> None:
-    name, value = next(iter(run.metrics.items()))
+    name, value = next(iter(run.metrics.items()))  # `repeat` refuses runs without a test
     sys.stderr.write(f"{run.name}, seed {run.seed}: {name} {value:.4f} ({run.seconds:.0f} s)\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import BoundArguments
 from pathlib import Path
@@ -50,7 +50,7 @@ def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | 
 
     Args:
         work_dir: Where to look for the newest whole one.
-        path: Take this one and no other.
+        path: Take this one and no other; of the work dir of another run, its newest whole one.
 
     Returns:
         The checkpoint, or None if the work dir has none.
@@ -58,6 +58,8 @@ def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Raises:
         PretrainError: The file of that path, or every file of the work dir, is no whole checkpoint.
     """
+    if path is not None and Path(path, "last_checkpoint").is_file():
+        return find_start(path, None)
     if path is not None:
         return Start(Path(path), read_checkpoint(state_file(path)))
     refused: list[str] = []
@@ -171,8 +173,7 @@ def restore(runner: Any, filename: str, *, optimizer: bool, schedulers: bool) ->
     states.restore_message_hub(runner.message_hub, state["message_hub"])
     _restore_optimizer(runner, Path(filename), state if optimizer else {**state, "optimizer": None})
     if schedulers and runner.param_schedulers:
-        for scheduler, saved in zip(schedulers_of(runner), state.get("param_schedulers", ()), strict=False):
-            scheduler.load_state_dict(saved)
+        _restore_schedulers(runner, filename, state.get("param_schedulers", ()))
     _restore_position(runner, state["meta"])
     complete = _restore_process(runner, state)
     runner.resumed_from = filename
@@ -180,6 +181,17 @@ def restore(runner: Any, filename: str, *, optimizer: bool, schedulers: bool) ->
         f"Resumed from {filename}: epoch {runner.epoch}, iteration {runner.iter}"
         + ("" if complete else "; it says nothing of the random generators, so they start anew")
     )
+
+
+def _restore_schedulers(runner: Any, filename: str, saved: Sequence[dict[str, Any]]) -> None:
+    schedulers = schedulers_of(runner)
+    if len(schedulers) != len(saved):
+        runner.logger.warning(
+            f"{filename} has {len(saved)} schedulers, the config has {len(schedulers)}: they go together in "
+            "their order, and what is left over starts anew. Resume with the config of the run"
+        )
+    for scheduler, state in zip(schedulers, saved, strict=False):
+        scheduler.load_state_dict(state)
 
 
 def _restore_weights(runner: Any, filename: str, weights: Mapping[str, Any]) -> None:

@@ -194,6 +194,22 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_sentence(make_runner, m
         make_runner(default_hooks=dict(checkpoint=dict(type="CheckpointHook", file_format="zip")))
 
 
+def test_the_work_dir_of_another_run_is_resumed_from_and_other_schedules_are_told(make_runner, tmp_path):
+    schedule = dict(type="CosineAnnealingLR", T_max=3)
+    first = make_runner(train_cfg=dict(by_epoch=True, max_epochs=1), param_scheduler=schedule)
+    first.train()
+    second = make_runner(
+        work_dir=str(tmp_path / "other"),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        param_scheduler=[schedule, dict(type="ConstantLR", factor=0.5)],
+        resume=True,
+        load_from=first.work_dir,
+    )
+    second.train()
+    assert str(second.resumed_from) == str(Path(first.work_dir, "epoch_1.pth")) and second.epoch == 2
+    assert "has 1 schedulers, the config has 2" in log_of(second)
+
+
 @pytest.fixture
 def files(tmp_path):
     """Serve `tmp_path`, and note what is asked for."""
