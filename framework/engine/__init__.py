@@ -1,6 +1,6 @@
 """Training and testing from a config, on mmengine's Runner."""
 
-import framework.engine.lean_import  # noqa: F401  # isort: skip  # before any import of mmengine.optim
+import framework.lean_import  # noqa: F401  # isort: skip  # before any import of mmengine.optim
 from framework.config import load_config
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
