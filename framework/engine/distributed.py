@@ -16,6 +16,7 @@ from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from framework.engine.acceleration import keep_freed_memory
 from framework.engine.sharded import NAME, shard_model
 from framework.errors import ConfigError
 from framework.models.backbones.foreign import ForeignBackbone
@@ -39,7 +40,7 @@ SYNC_BN = ("torch", "mmcv")
 
 
 def start_processes(env_cfg: Mapping[str, Any], launcher: str) -> None:
-    """Set the threads of torch, and connect the processes of a launcher through gloo where there is no GPU.
+    """Set the threads of torch; without a GPU keep freed memory, and connect processes through gloo.
 
     Args:
         env_cfg: As for mmengine; besides `num_threads`, the threads of torch on the CPU. `dist_cfg.timeout`
@@ -51,6 +52,8 @@ def start_processes(env_cfg: Mapping[str, Any], launcher: str) -> None:
     """
     if env_cfg.get("num_threads"):
         torch.set_num_threads(env_cfg["num_threads"])
+    if not torch.cuda.is_available():
+        keep_freed_memory(os.environ)
     if is_distributed():
         return
     _check_launcher(launcher, os.environ)

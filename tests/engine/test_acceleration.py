@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 from torch import nn
 
 from framework import MODELS
-from framework.engine import Options, read_checkpoint, train
-from framework.engine.acceleration import use_channels_last
+from framework.engine import Options, acceleration, read_checkpoint, train
+from framework.engine.acceleration import keep_freed_memory, use_channels_last
 from framework.engine.options import apply_options
 from framework.errors import ConfigError
 
@@ -133,3 +137,36 @@ def test_options_that_make_no_sense(config, options, message):
     cfg = config(optim_wrapper={"optimizer": {"type": "LBFGS", "lr": 1e-3}})
     with pytest.raises(ConfigError, match=message):
         apply_options(cfg, Options(**options))
+
+
+def page_faults(prepare: str) -> int:
+    """Return the page faults of 20 rounds that use 40 MiB in blocks of 2 MiB; the last one is freed first."""
+    code = f"""
+import os, resource, runpy
+import torch
+keep_freed_memory = runpy.run_path({acceleration.__file__!r})["keep_freed_memory"]
+{prepare}
+def use():
+    blocks = [torch.ones(2**19) for _ in range(20)]
+    while blocks:
+        blocks.pop()
+use(), use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_is_free_between_iterations_is_kept():
+    assert page_faults("") > 10_000
+    assert page_faults("assert keep_freed_memory(os.environ)") < 1_000
+
+
+def test_a_users_own_choice_of_the_allocator_counts():
+    assert not keep_freed_memory({"MALLOC_TRIM_THRESHOLD_": "100000"})
+    assert not keep_freed_memory({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=100000"})
