@@ -37,6 +37,7 @@ def run_once(variant: str, model: str, given: argparse.Namespace) -> Result:
         "OMP_NUM_THREADS": str(given.threads),
         "PYTHONPATH": str(root.parent),
     }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # libraries are compiled, so this package is as well
     command = [sys.executable, str(root / "train_once.py"), variant, model, str(time.time())]
     command += [str(given.iterations), str(given.threads), *(["--amp"] if given.amp else [])]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -95,7 +96,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=25, help="of each training")
+    parser.add_argument("--iterations", type=int, default=20, help="of each training")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--models", nargs="+", choices=tuple(TITLES), default=list(TITLES))

@@ -113,10 +113,10 @@ def loop(given: argparse.Namespace, clock: Clock) -> None:
 
 def framework(given: argparse.Namespace, clock: Clock) -> None:
     """Train as `tools/train.py` does, with the default hooks."""
-    from mmengine.hooks import Hook
-
     from framework.engine import Options, train
     from framework.registry import DATASETS, HOOKS
+
+    from mmengine.hooks import Hook  # isort: skip  # as in tools/train.py, nothing of mmengine comes first
 
     @HOOKS.register_module()
     class Tick(Hook):
