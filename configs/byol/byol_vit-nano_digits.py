@@ -1,6 +1,9 @@
 """BYOL on the unlabelled training digits.
 
-python tools/train.py configs/byol/byol_vit-nano_digits.py
+    python tools/train.py configs/byol/byol_vit-nano_digits.py
+
+Expected: test accuracy 0.399 by fine-tuning on ten labelled digits a class. Measured: 0.3994 ± 0.0242,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

@@ -1,6 +1,8 @@
 """DINO on the unlabelled training digits.
 
-python tools/train.py configs/dino/dino_vit-nano_digits.py
+    python tools/train.py configs/dino/dino_vit-nano_digits.py
+
+Expected: not measured here, and not published for this recipe.
 """
 
 _base_ = [

@@ -1,4 +1,10 @@
-"""A masked autoencoder on the unlabelled training digits."""
+"""A masked autoencoder on the unlabelled training digits.
+
+    python tools/train.py configs/mae/mae_vit-nano_digits.py
+
+Expected: test accuracy 0.895 by fine-tuning on ten labelled digits a class. Measured: 0.8948 ± 0.0127,
+mean and deviation of 5 seeds (docs/selfsup.md).
+"""
 
 _base_ = ["../_base_/datasets/digits_unlabelled.py", "../_base_/digits_runtime.py"]
 

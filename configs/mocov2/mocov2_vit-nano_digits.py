@@ -1,6 +1,9 @@
 """MoCo v2 on the unlabelled training digits.
 
-python tools/train.py configs/mocov2/mocov2_vit-nano_digits.py
+    python tools/train.py configs/mocov2/mocov2_vit-nano_digits.py
+
+Expected: test accuracy 0.358 by fine-tuning on ten labelled digits a class. Measured: 0.3580 ± 0.0460,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

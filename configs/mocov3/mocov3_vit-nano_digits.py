@@ -1,6 +1,8 @@
 """MoCo v3 on the unlabelled training digits.
 
-python tools/train.py configs/mocov3/mocov3_vit-nano_digits.py
+    python tools/train.py configs/mocov3/mocov3_vit-nano_digits.py
+
+Expected: not measured here, and not published for this recipe.
 """
 
 _base_ = [

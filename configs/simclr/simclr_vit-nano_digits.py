@@ -1,6 +1,9 @@
 """SimCLR on the unlabelled training digits.
 
-python tools/train.py configs/simclr/simclr_vit-nano_digits.py
+    python tools/train.py configs/simclr/simclr_vit-nano_digits.py
+
+Expected: test accuracy 0.922 by fine-tuning on ten labelled digits a class. Measured: 0.9222 ± 0.0111,
+mean and deviation of 5 seeds (docs/selfsup.md).
 """
 
 _base_ = [

@@ -1,6 +1,9 @@
 """SimMIM on the unlabelled training digits.
 
-python tools/train.py configs/simmim/simmim_vit-nano_digits.py
+    python tools/train.py configs/simmim/simmim_vit-nano_digits.py
+
+Expected: test accuracy 0.828 by fine-tuning on ten labelled digits a class. Measured: 0.8278 ± 0.0404,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

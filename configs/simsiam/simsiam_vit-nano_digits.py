@@ -1,6 +1,9 @@
 """SimSiam on the unlabelled training digits.
 
-python tools/train.py configs/simsiam/simsiam_vit-nano_digits.py
+    python tools/train.py configs/simsiam/simsiam_vit-nano_digits.py
+
+Expected: test accuracy 0.249 by fine-tuning on ten labelled digits a class. Measured: 0.2494 ± 0.0070,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

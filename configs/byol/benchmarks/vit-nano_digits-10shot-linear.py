@@ -2,7 +2,8 @@
 
     python tools/train.py configs/byol/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.383. Measured: 0.3827 ± 0.0253,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

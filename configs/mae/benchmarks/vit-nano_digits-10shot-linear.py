@@ -2,7 +2,8 @@
 
     python tools/train.py configs/mae/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.820. Measured: 0.8200 ± 0.0137,
+mean and deviation of 5 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/mocov2/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.236. Measured: 0.2358 ± 0.0217,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/simclr/benchmarks/vit-nano_digits-10shot.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.922. Measured: 0.9222 ± 0.0111,
+mean and deviation of 5 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"

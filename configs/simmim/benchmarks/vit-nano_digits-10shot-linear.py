@@ -2,7 +2,8 @@
 
     python tools/train.py configs/simmim/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.504. Measured: 0.5037 ± 0.0019,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/simsiam/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.240. Measured: 0.2395 ± 0.0130,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/simsiam/benchmarks/vit-nano_digits-10shot.py
 
-Expected: test accuracy 0.0. Measured: see docs/selfsup.md.
+Expected: test accuracy 0.249. Measured: 0.2494 ± 0.0070,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"
