@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -112,7 +112,7 @@ def _colours(name: str) -> Any:
     return colormaps[name]
 
 
-def _figure(size: tuple[float, float], layout: str | None = "constrained") -> Any:
+def _figure(size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

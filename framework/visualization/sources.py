@@ -112,7 +112,7 @@ def _data(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
 def _pipeline(cfg: Mapping[str, Any], model: nn.Module) -> list[Any]:
     data = cfg.get("test_dataloader") or cfg.get("val_dataloader")
     given = [] if data is None else list(data["dataset"].get("pipeline", ()))
-    embed = getattr(getattr(model, "backbone", None), "patch_embed", None)
+    embed: Any = getattr(getattr(model, "backbone", None), "patch_embed", None)
     if given or not hasattr(embed, "grid_size"):
         return given
     size = [cells * step for cells, step in zip(embed.grid_size, embed.proj.stride, strict=True)]
