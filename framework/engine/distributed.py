@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -124,7 +124,7 @@ def spread_model(
         launched: Whether the run has several processes, or one that a launcher started.
 
     Raises:
-        ConfigError: An unknown `sync_bn`.
+        ConfigError: An unknown `sync_bn`, or averages of weights that are sharded.
     """
     if is_model_wrapper(model):
         return model
@@ -133,6 +133,7 @@ def spread_model(
     model = _with_sync_bn(model, cfg.get("sync_bn"))
     options = {"type": "MMDistributedDataParallel", **(wrapper_cfg or {})}
     if options["type"] == NAME:
+        _check_averages(cfg.get("custom_hooks") or ())
         return _sharded(model, options, (cfg.get("optim_wrapper") or {}).get("constructor"))
     wrapper = MODEL_WRAPPERS.get(options["type"]) if isinstance(options["type"], str) else options["type"]
     if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
@@ -143,6 +144,15 @@ def spread_model(
     with warnings.catch_warnings():  # newer torch has another word for `broadcast_buffers`, mmengine has not
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
         return MODEL_WRAPPERS.build(options, default_args={"module": model.to(get_device())})
+
+
+def _check_averages(hooks: Iterable[Any]) -> None:
+    """Refuse averages of weights that are sharded: torch cannot copy such a model."""
+    if any(isinstance(hook, Mapping) and hook.get("type") == "EMAHook" for hook in hooks):
+        raise ConfigError(
+            f"EMAHook (or --ema) averages whole weights, and {NAME} has a part of them in each process. "
+            "Leave one of them out: MMDistributedDataParallel goes with EMAHook"
+        )
 
 
 def _sharded(model: nn.Module, options: dict[str, Any], constructor: str | None) -> nn.Module:

@@ -73,7 +73,8 @@ def extract_features(model: Any, loader: DataLoader[Any]) -> tuple[Tensor, Tenso
     for batch in loader:
         prepared = model.data_preprocessor(batch, False)
         features.append(_vectors(model.extract_feat(prepared["inputs"]), model).cpu())
-        labels.append(torch.as_tensor(prepared["labels"]).cpu())
+        labelled = prepared if "labels" in prepared else prepared["data_samples"]  # of self-supervised models
+        labels.append(torch.as_tensor(labelled["labels"]).cpu())
     return torch.cat(features), torch.cat(labels)
 
 

@@ -203,6 +203,9 @@ def test_errors_of_sharding(process_group):
         shard_model(linear, param_dtype="fp8")
     with pytest.raises(ConfigError, match=r"unit: did you mean units.*accepts: module, units, reshard"):
         spread_model(nn.BatchNorm2d(2), {"type": "FullyShard", "unit": ["Norms"]}, {}, launched=True)
+    with pytest.raises(ConfigError, match=r"EMAHook .* averages whole weights"):
+        averaged = {"custom_hooks": [{"type": "EMAHook"}]}
+        spread_model(nn.BatchNorm2d(2), {"type": "FullyShard"}, averaged, launched=True)
 
 
 def test_sharding_needs_processes():
