@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from framework.pretrain.adapt import IDENTITY, MODES, Adaptation, TokenLayout, decide
+from framework.pretrain.alignment import Alignment
 from framework.pretrain.dialects.common import CLASS_TOKENS, KINDS, REGISTER_TOKENS
 from framework.pretrain.inventory import Inventory, last_of, unwrapped
-from framework.pretrain.match import Alignment, entry_shape
+from framework.pretrain.match import entry_shape
 from framework.pretrain.operation import Entry, Shape, names_of
 from framework.pretrain.target import Wanted
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from framework.pretrain.align import ALIGN, propose
+from framework.pretrain.alignment import Alignment, identical
 from framework.pretrain.dialect import Given, Place, Table
 from framework.pretrain.dialects.common import (
     DISTILLED_HEADS,
@@ -46,29 +46,6 @@ COMMON_TAIL = 64
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """How a file's names go onto a module's.
-
-    Attributes:
-        dialect: The file's naming scheme; None where file and module use the same names.
-        model_prefix: What stands before the aligned part in the module's names.
-        file_prefix: What stands before it in the file's names.
-        score: Number of elements matched in name and shape.
-        alternatives: File prefixes that fit as well, and were left for their role or place.
-        pairs: Name in the module -> name or operation in the file.
-        kinds: Name in the module -> how its shape may be adapted, as the table says.
-    """
-
-    dialect: str | None
-    model_prefix: str
-    file_prefix: str
-    score: float
-    alternatives: tuple[str, ...]
-    pairs: Mapping[str, Entry]
-    kinds: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class _Candidate:
     """A naming scheme and a pair of prefixes; `places` are the module's keys in the scheme's table."""
 
@@ -94,9 +71,9 @@ def align(
     sizes = {name: prod(shape) for name, shape in wanted.items()}
     if not any(sizes.values()):
         return None
-    identical = _identical(wanted, sizes, file) if dialect is None else None
-    if identical is not None:
-        return identical
+    same = identical(wanted, sizes, file) if dialect is None else None
+    if same is not None:
+        return same
     reading = read_names(sizes, tables)
     spelled = spell(file)
     votes: dict[_Candidate, float] = {}
@@ -111,6 +88,9 @@ def align(
         return None
     chosen, others = _elect(votes)
     pairs = _pairs(chosen, reading, wanted, spelled)
+    if chosen.column is None and len(pairs) < len(wanted):  # a scheme may know names outside of the prefix
+        for other in _same_place(chosen, votes):
+            chosen, pairs = max((chosen, pairs), (other, _pairs(other, reading, wanted, spelled)), key=_count)
     kinds = (
         {name: place.row.kind for name, place in reading.places.items() if place.row.kind} if reading else {}
     )
@@ -123,31 +103,6 @@ def align(
         pairs=pairs,
         kinds=kinds,
     )
-
-
-def _identical(wanted: Mapping[str, Shape], sizes: Mapping[str, int], file: Inventory) -> Alignment | None:
-    """Align a module with a file that holds one network of just these names and shapes: the commonest case.
-
-    No other alignment can fill more, so that there is nothing to vote on.
-    """
-    entry = next(iter(file.entries)) if len(file.entries) == 1 else None
-    if entry is None or len(file.tensors) != len(wanted):
-        return None
-    prefix = f"{entry}." if entry else ""
-    pairs: dict[str, Entry] = {}
-    for name, shape in wanted.items():
-        one = file.tensors.get(prefix + name)
-        if one is None or one.tensor.shape != shape:
-            return None
-        pairs[name] = prefix + name
-    return Alignment(None, "", prefix, sum(sizes.values()), (), pairs, {})
-
-
-def guess(wanted: Mapping[str, Shape], file: Inventory) -> Alignment | None:
-    """Align by order and shapes, whatever the names are; None where nothing goes together."""
-    proposal = propose(wanted, file)
-    score = proposal.coverage * sum(prod(shape) for shape in wanted.values())
-    return Alignment(ALIGN, "", "", score, (), proposal.pairs, {}) if proposal.pairs else None
 
 
 def _weigh(shape: Shape, other: Shape | None, size: int) -> float:
@@ -286,6 +241,19 @@ def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str]]:
 
     chosen, *others = sorted(equals, key=rank)
     return chosen, list(dict.fromkeys(c.file_prefix for c in others))
+
+
+def _same_place(chosen: _Candidate, votes: Mapping[_Candidate, float]) -> Iterator[_Candidate]:
+    """Yield the schemes that do as well behind the same prefixes."""
+    place = (chosen.model_prefix, chosen.file_prefix)
+    for other, score in votes.items():
+        equal = score >= TIE * votes[chosen] and (other.model_prefix, other.file_prefix) == place
+        if equal and other.column is not None:
+            yield other
+
+
+def _count(one: tuple[_Candidate, Mapping[str, Entry]]) -> int:
+    return len(one[1])
 
 
 def _untouched(prefixes: Sequence[str], pairs: Mapping[str, Entry], file: Inventory) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ from fnmatch import fnmatchcase
 from framework.errors import did_you_mean
 from framework.pretrain.adapt import Adaptation
 from framework.pretrain.align import ALIGN
+from framework.pretrain.alignment import Alignment, guess
 from framework.pretrain.dialects import TABLES, WHOLE
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED
 from framework.pretrain.errors import CoverageError, MismatchError, SpecError
 from framework.pretrain.fit import Fitter
 from framework.pretrain.inventory import Inventory, last_of, unwrapped, unwrapped_names
-from framework.pretrain.match import Alignment, align, entry_shape, guess
+from framework.pretrain.match import align, entry_shape
 from framework.pretrain.operation import Entry, Shape, names_of
 from framework.pretrain.reading import read_names
 from framework.pretrain.spec import PretrainSpec

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from framework.pretrain.alignment import Alignment
 from framework.pretrain.dialect import OURS, Place
 from framework.pretrain.dialects import TABLES
 from framework.pretrain.dialects.common import DISTILLED_HEADS, HEADS
 from framework.pretrain.heads import head_entries
 from framework.pretrain.inventory import Inventory
-from framework.pretrain.match import Alignment, align
+from framework.pretrain.match import align
 from framework.pretrain.operation import Shape, names_of
 from framework.pretrain.reading import Reading, read_names
 

@@ -163,7 +163,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_that_is_free_between_iterations_is_kept():
-    assert page_faults("") > 10_000
+    # without it there may be 200,000, or few where something lies at the end of the heap by chance
     assert page_faults("assert keep_freed_memory(os.environ)") < 1_000
 
 
