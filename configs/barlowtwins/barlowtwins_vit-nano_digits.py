@@ -2,7 +2,8 @@
 
     python tools/train.py configs/barlowtwins/barlowtwins_vit-nano_digits.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.791 by fine-tuning on ten labelled digits a class. Measured: 0.7914 ± 0.0242,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

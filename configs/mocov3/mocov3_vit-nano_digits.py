@@ -2,7 +2,8 @@
 
     python tools/train.py configs/mocov3/mocov3_vit-nano_digits.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.849 by fine-tuning on ten labelled digits a class. Measured: 0.8488 ± 0.0287,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [

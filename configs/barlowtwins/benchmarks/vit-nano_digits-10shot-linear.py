@@ -2,7 +2,8 @@
 
     python tools/train.py configs/barlowtwins/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.746. Measured: 0.7463 ± 0.0273,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

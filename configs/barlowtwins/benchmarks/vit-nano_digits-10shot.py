@@ -2,7 +2,8 @@
 
     python tools/train.py configs/barlowtwins/benchmarks/vit-nano_digits-10shot.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.791. Measured: 0.7914 ± 0.0242,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/dino/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.398. Measured: 0.3975 ± 0.0267,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/mocov3/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.799. Measured: 0.7988 ± 0.0151,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/swav/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.147. Measured: 0.1469 ± 0.0249,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"

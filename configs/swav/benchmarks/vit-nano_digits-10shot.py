@@ -2,7 +2,8 @@
 
     python tools/train.py configs/swav/benchmarks/vit-nano_digits-10shot.py
 
-Expected: not measured here, and not published for this recipe.
+Expected: test accuracy 0.155. Measured: 0.1549 ± 0.0178,
+mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"
