@@ -26,11 +26,9 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 class OptimWrapper(_OptimWrapper):
     """mmengine's, which notes the norm of the clipped gradients without waiting for the device.
 
-    Args:
-        optimizer: The optimiser.
-        accumulative_counts: Iterations whose gradients are added up before a step.
-        clip_grad: Arguments of `torch.nn.utils.clip_grad_norm_`, or with `type='value'` of
-            `clip_grad_value_`.
+    It takes mmengine's arguments: `optimizer`; `accumulative_counts`, the iterations whose gradients
+    are added up before a step; and `clip_grad`, the arguments of `torch.nn.utils.clip_grad_norm_`, or
+    with `type='value'` of `clip_grad_value_`.
     """
 
     def _clip_grad(self) -> None:
