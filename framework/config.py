@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
+import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,8 @@ FIELDS = (
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Config:
     """Read a config file with all that it inherits.
 
-    A `.py` config is a program and is run. A `.yaml` or `.json` config is data: nothing in it is run.
+    A `.py` config is a program and is run, also where another config inherits it. A `.yaml` or `.json`
+    config is data: nothing in it is run.
 
     Args:
         path: The file.
@@ -54,7 +59,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         ConfigError: No such file, or not one of settings.
     """
     file = find_config(path)
-    check_yaml(file)
+    check_sources(file)
     return Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
 
 
@@ -72,25 +77,47 @@ def find_config(path: str | os.PathLike[str]) -> Path:
     raise ConfigError(f"There is no config {file}{hint}")
 
 
-def check_yaml(file: Path) -> None:
-    """Refuse a YAML file, or a YAML file that it inherits, with tags that would create Python objects.
+def check_sources(file: Path) -> None:
+    """Refuse YAML with tags that would create Python objects, in a config or in anything that it inherits.
 
-    mmengine reads YAML with a loader that runs what such tags name.
+    mmengine reads YAML with a loader that runs what such tags name. What is looked at is the text that it
+    reads: with its `{{...}}` replaced.
 
     Raises:
-        ConfigError: Such a tag, or text that is not YAML.
+        ConfigError: Such a tag, a text that is no config, or an inherited config that is not there.
     """
-    if file.suffix not in (".yaml", ".yml"):
-        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, f"config{file.suffix}")
+        Config._substitute_predefined_vars(str(file), str(copy))
+        Config._substitute_env_variables(str(copy), str(copy))
+        Config._pre_substitute_base_vars(str(copy), str(copy))
+        bases = _bases_of(file, copy)
+    for base in [bases] if isinstance(bases, str) else bases:
+        if "::" not in base:
+            check_sources(find_config(file.parent / base))
+        elif find_spec("pkg_resources") is None:
+            raise ConfigError(
+                f"{file} inherits {base}, a config of a package: mmengine finds it with pkg_resources, "
+                f"which setuptools 81 and later do not have. Write its path, or install setuptools<81"
+            )
+
+
+def _bases_of(file: Path, copy: Path) -> str | list[str]:
+    """Return what a config inherits, as the copy of it says that mmengine would read."""
+    text = copy.read_text(encoding="utf-8")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not a plain YAML config: {error}") from error
+        if file.suffix == ".py":
+            ast.parse(text)
+            return Config._get_base_files(str(copy))
+        values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except SyntaxError as error:
+        raise ConfigError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        kind = "JSON" if file.suffix == ".json" else "plain YAML"
+        raise ConfigError(f"{file} is not a {kind} config: {error}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{file} must hold names and values, got {type(values).__name__}")
-    bases = values.get("_base_", [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        check_yaml(find_config(file.parent / base))
+    return values.get("_base_", [])
 
 
 def without_pretrain(part: Any) -> Any:

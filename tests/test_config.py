@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from framework.engine import load_config
@@ -53,6 +55,48 @@ def test_yaml_runs_no_code(write, tmp_path, suffix, nested):
     with pytest.raises(ConfigError, match=rf"a\.{suffix} is not a plain YAML config"):
         load_config(path)
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("b.json", '{"_base_": "a.yaml"}'), ("b.py", "_base_ = 'a.yaml'")]
+)
+def test_yaml_that_others_inherit_runs_no_code(write, tmp_path, name, text):
+    write("a.yaml", f"model: !!python/object/apply:os.mkdir ['{tmp_path}/hacked']\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml is not a plain YAML config"):
+        load_config(write(name, text))
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_tag_that_a_variable_completes_runs_no_code(write, tmp_path):
+    path = write("a.yaml", 'model: "!!py{{$NO_SUCH:thon}}"\nb: \'{{"$NO_SUCH:x}}\'\n')
+    assert load_config(path).model == "!!python"
+    path = write("a.yaml", f"model: !!py{{{{$NO_SUCH:thon/object/apply:os.mkdir}}}} ['{tmp_path}/hacked']\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml is not a plain YAML config"):
+        load_config(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_values_of_the_base_in_yaml(write):
+    write("base.yaml", "depth: 3\n")
+    path = write("a.yaml", "_base_: base.yaml\nmodel: {type: A, depth: {{_base_.depth}}}\n")
+    assert load_config(path).model.depth == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.py", "model = {}\nb = = 3", r"a\.py, line 2: invalid syntax"),
+        ("a.json", '{"model": 3,}', r"a\.json is not a JSON config: .*line 1"),
+        ("a.json", "[1]", r"a\.json must hold names and values, got list"),
+        ("a.py", "_base_ = 'none.py'", r"There is no config .*none\.py: did you mean .*a\.py"),
+        ("a.py", "_base_ = 'mmpretrain::x.py'", r"inherits mmpretrain::x\.py, .*install setuptools<81"),
+    ],
+)
+def test_what_is_no_config(write, name, text, message):
+    if "::" in text and find_spec("pkg_resources"):
+        pytest.skip("this setuptools has pkg_resources")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(name, text))
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words"])
