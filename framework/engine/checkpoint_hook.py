@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ LESS_IS_BETTER = ("loss", "error", "perplexity")
 
 #: What the file of the best model does not hold.
 TRAINING_ONLY = ("optimizer", "param_schedulers")
+
+_SAVED = re.compile(r"(best_[^/\\]+_)?(epoch|iter)_\d+\.(pth|safetensors|dcp)")
 
 
 @HOOKS.register_module()
@@ -213,6 +216,9 @@ class CheckpointHook(Hook):
         self._remove(runner, superfluous)
 
     def _remove(self, runner: Any, names: Iterable[str]) -> None:
-        for name in names:
+        for name in map(str, names):
+            if not _SAVED.fullmatch(name):  # in a foreign checkpoint it may name any file
+                runner.logger.warning(f"'{name}' is the name of no checkpoint of a run, so it is not removed")
+                continue
             path = Path(runner.work_dir, name)
-            shutil.rmtree(path) if path.is_dir() else remove_checkpoint(path)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else remove_checkpoint(path)

@@ -223,3 +223,19 @@ def test_random_generators_come_back(tmp_path):
     draw()
     state.restore_random_state(torch.load(tmp_path / "a.pth", weights_only=True)["random"])
     assert draw() == expected
+
+
+def test_a_checkpoint_names_no_other_files_for_removal(make_runner, tmp_path):
+    make_runner(train_cfg=dict(by_epoch=True, max_epochs=1)).train()
+    path = tmp_path / "run" / "epoch_1.pth"
+    hostile = read_checkpoint(path)
+    names = ["../mine", str(tmp_path / "mine"), "best_../../mine/epoch_1.pth", "epoch_1.pth"]
+    hostile["message_hub"]["runtime_info"] |= {"kept_ckpts": names, "superfluous_ckpts": names[:3]}
+    save_checkpoint(hostile, path)
+    mine = tmp_path / "mine" / "epoch_1.pth"
+    mine.parent.mkdir()
+    mine.touch()
+    hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1))
+    make_runner(resume=True, default_hooks=hooks, train_cfg=dict(by_epoch=True, max_epochs=2)).train()
+    assert mine.exists()
+    assert [file.name for file in path.parent.glob("*.pth")] == ["epoch_2.pth"]
