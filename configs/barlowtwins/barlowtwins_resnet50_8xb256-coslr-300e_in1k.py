@@ -29,7 +29,12 @@ model = dict(
     head=dict(type="LatentCrossCorrelationHead", in_channels=8192, loss=dict(type="CrossCorrelationLoss")),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=1.6))
+# 0.2 per 256 images, and 0.0048 for normalisations and biases (section 2.2 of the paper)
+slower = dict(lr_mult=0.024)
+optim_wrapper = dict(
+    optimizer=dict(lr=1.6),
+    paramwise_cfg=dict(custom_keys={"bn": slower, "downsample.1": slower, "bias": slower}),
+)
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(

@@ -1,6 +1,6 @@
 """BYOL (https://arxiv.org/abs/2006.07733) on ImageNet; 16 GPUs with 256 images each.
 
-    torchrun --nproc_per_node 8 tools/train.py \
+    torchrun --nnodes 2 --nproc_per_node 8 tools/train.py \
         configs/byol/byol_resnet50_16xb256-coslr-200e_in1k.py --launcher pytorch
 
 Expected: top-1 0.718 by a linear probe. Published, not measured here: 71.8 %

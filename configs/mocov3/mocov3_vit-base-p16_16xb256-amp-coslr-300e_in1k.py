@@ -1,6 +1,6 @@
 """MoCo v3 (https://arxiv.org/abs/2104.02057) on ImageNet: ViT-B/16, 300 epochs; 16 GPUs with 256 images each.
 
-    torchrun --nproc_per_node 8 tools/train.py \
+    torchrun --nnodes 2 --nproc_per_node 8 tools/train.py \
         configs/mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py --launcher pytorch --amp
 
 Expected: top-1 0.769 by a linear probe. Published, not measured here: 76.9 % by a linear probe, 83.0 % by
@@ -48,14 +48,8 @@ model = dict(
     base_momentum=0.01,
 )
 
-optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=2.4e-3, weight_decay=0.1, betas=(0.9, 0.999)),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={"cls_token": dict(decay_mult=0.0)},
-    ),
-)
+# 1.5e-4 per 256 images; all parameters are decayed (https://github.com/facebookresearch/moco-v3, CONFIG.md)
+optim_wrapper = dict(optimizer=dict(type="AdamW", lr=2.4e-3, weight_decay=0.1, betas=(0.9, 0.999)))
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", by_epoch=True, begin=40, end=300, eta_min=0.0, convert_to_iter_based=True),

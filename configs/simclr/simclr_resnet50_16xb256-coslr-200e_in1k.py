@@ -1,6 +1,6 @@
 """SimCLR (https://arxiv.org/abs/2002.05709) on ImageNet; 16 GPUs with 256 images each.
 
-    torchrun --nproc_per_node 8 tools/train.py \
+    torchrun --nnodes 2 --nproc_per_node 8 tools/train.py \
         configs/simclr/simclr_resnet50_16xb256-coslr-200e_in1k.py --launcher pytorch
 
 Expected: top-1 0.669 by a linear probe. Published, not measured here: 66.9 %
@@ -8,7 +8,7 @@ Expected: top-1 0.669 by a linear probe. Published, not measured here: 66.9 %
 """
 
 _base_ = [
-    "../_base_/datasets/imagenet_two_views.py",
+    "../_base_/datasets/imagenet_two_distorted_views.py",
     "../_base_/schedules/lars_coslr_200e_bs4096.py",
     "../_base_/default_runtime.py",
 ]
@@ -20,4 +20,3 @@ model = dict(
     neck=dict(type="NonLinearNeck", in_channels=2048, hid_channels=2048, out_channels=128),
     head=dict(type="ContrastiveHead", loss=dict(type="CrossEntropyLoss"), temperature=0.1),
 )
-train_dataloader = dict(batch_size=256)

@@ -24,7 +24,7 @@ model = dict(
     ),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=0.6))
+optim_wrapper = dict(optimizer=dict(lr=0.6), paramwise_cfg=None)  # nothing is excluded
 param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=200, eta_min=6e-4, convert_to_iter_based=True)
 ]

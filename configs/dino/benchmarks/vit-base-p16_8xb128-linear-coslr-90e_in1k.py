@@ -6,7 +6,8 @@
 The backbone is frozen. `model.backbone.pretrain` takes any checkpoint of the method, ours or official.
 
 Expected: top-1 0.782. Published, not measured here: 78.2 %
-(https://arxiv.org/abs/2104.14294, tables 2 and 6).
+(https://arxiv.org/abs/2104.14294, tables 2 and 6), there with another schedule and with
+the averaged patch tokens beside the class token.
 """
 
 _base_ = [

@@ -6,7 +6,8 @@
 The backbone is frozen. `model.backbone.pretrain` takes any checkpoint of the method, ours or official.
 
 Expected: top-1 0.567. Published, not measured here: 56.7 %
-(https://arxiv.org/abs/2111.09886, section 4.2; https://github.com/microsoft/SimMIM).
+(https://arxiv.org/abs/2111.09886, section 4.2; https://github.com/microsoft/SimMIM), there with another
+schedule.
 """
 
 _base_ = [
