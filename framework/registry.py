@@ -24,6 +24,9 @@ from framework.errors import ConfigError, did_you_mean
 
 SCOPE = "framework"
 
+#: Scopes whose names of types are also ours, for configs that write `mmpretrain.ResNet`.
+RELATED = ("mmpretrain", "mmcls", "mmselfsup")
+
 #: Parts of the configs that are being built, as (dict, its path from the root), innermost build last.
 _PARTS: ContextVar[tuple[tuple[Mapping[str, Any], str], ...]] = ContextVar("parts", default=())
 
@@ -143,6 +146,9 @@ def _resolve(name: Any, registry: mm.Registry, path: str) -> Any:
             return name
         raise ConfigError(f"{path}.type: expected a name or a class, got {type(name).__name__}: {name!r:.80}")
     found = registry.get(name)
+    scope, _, bare = name.partition(".")
+    if found is None and scope in RELATED:
+        found = registry.get(bare)
     if found is None:
         names = [*registry.names(), *registry._get_root_registry().module_dict]
         hint = did_you_mean(name.split(".")[-1], names) or f". Known here: {', '.join(names)}"

@@ -53,6 +53,14 @@ def test_mmengine_root_knows_our_parts_and_we_know_its(scope: str | None) -> Non
     assert MODELS.get("mmengine.BaseDataPreprocessor") is mmengine.model.BaseDataPreprocessor
 
 
+@pytest.mark.parametrize("prefix", ["mmpretrain", "mmcls"])
+def test_names_of_mmpretrain_with_its_scope_are_ours(prefix: str, scope: str | None) -> None:
+    for registry in (MODELS, BACKBONES):
+        assert type(registry.build({**RESNET18, "type": f"{prefix}.ResNet"})) is BACKBONES.get("ResNet")
+    with pytest.raises(ConfigError, match=r"no backbone called 'mmdet\.ResNet'"):
+        BACKBONES.build({**RESNET18, "type": "mmdet.ResNet"})
+
+
 def test_a_class_stands_for_itself() -> None:
     layer = MODELS.build(dict(type=nn.Linear, in_features=2, out_features=3))
     assert layer.weight.shape == (3, 2)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from framework.errors import ConfigError
 from framework.models.classifiers.data_preprocessor import ClsDataPreprocessor
 from framework.registry import MODELS
 
@@ -20,10 +21,12 @@ class SelfSupDataPreprocessor(ClsDataPreprocessor):
             of the channels after `to_rgb`. Default: images are not normalised.
         std: Standard deviation of each channel, likewise.
         to_rgb: Whether the channels are reversed, for images that come as BGR.
+        bgr_to_rgb: The same.
+        rgb_to_bgr: Whether the channels are reversed, for images that come as RGB.
         non_blocking: Whether copies to the device run beside the host.
 
     Raises:
-        ConfigError: Only one of `mean` and `std`.
+        ConfigError: Only one of `mean` and `std`, or channels that are to be reversed twice.
     """
 
     def __init__(
@@ -31,9 +34,14 @@ class SelfSupDataPreprocessor(ClsDataPreprocessor):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         to_rgb: bool = False,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
         non_blocking: bool = False,
     ) -> None:
-        super().__init__(mean, std, to_rgb=to_rgb, non_blocking=non_blocking)
+        to_rgb = to_rgb or bgr_to_rgb
+        if to_rgb and rgb_to_bgr:
+            raise ConfigError("data_preprocessor: rgb_to_bgr and to_rgb (or bgr_to_rgb) exclude each other")
+        super().__init__(mean, std, to_rgb=to_rgb or rgb_to_bgr, non_blocking=non_blocking)
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch.

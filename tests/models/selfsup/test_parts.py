@@ -143,6 +143,16 @@ def test_views_of_digits_reach_the_model() -> None:
     assert alone["data_samples"] is None
 
 
+@pytest.mark.parametrize("argument", ["to_rgb", "bgr_to_rgb", "rgb_to_bgr"])
+def test_channels_are_reversed_under_all_of_mmpretrains_names(argument: str) -> None:
+    preprocessor = MODELS.build({"type": "SelfSupDataPreprocessor", argument: True})
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.equal(preprocessor({"inputs": [images, images]})["inputs"][1], images.flip(1))
+    if argument != "rgb_to_bgr":
+        with pytest.raises(ConfigError, match="exclude each other"):
+            MODELS.build({"type": "SelfSupDataPreprocessor", argument: True, "rgb_to_bgr": True})
+
+
 def test_the_augmentations_of_byol_are_there() -> None:
     """Bootstrap Your Own Latent, https://arxiv.org/abs/2006.07733, table 6."""
     jitter = {"type": "ColorJitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
