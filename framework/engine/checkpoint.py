@@ -117,15 +117,15 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
-                _sync(temporary)
+                sync_to_disk(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync_to_disk(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

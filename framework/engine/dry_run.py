@@ -60,9 +60,8 @@ def dry_run(cfg: Config) -> str:
         trial.log_level = "ERROR"
         trial.visualizer = None
         if cfg.get("resume") and cfg.get("load_from") is None:
-            start = last_checkpoint(cfg.work_dir)
-            trial.resume = start is not None
-            trial.load_from = None if start is None else str(start)
+            trial.resume = last_checkpoint(cfg.work_dir) is not None
+            trial.load_from = str(cfg.work_dir) if trial.resume else None
         runner = Runner.from_cfg(trial)
         stop = _StopHook()
         runner.register_hook(stop)

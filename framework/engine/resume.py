@@ -6,15 +6,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import BoundArguments
 from pathlib import Path
 from typing import Any
+
+from mmengine.dist import all_gather_object, broadcast_object_list
 
 from framework.engine import state as states
 from framework.engine.checkpoint import read_checkpoint
 from framework.engine.console import package_log_to
-from framework.engine.saving import check_writable, schedulers_of
-from framework.engine.shard_checkpoint import load_shards, load_whole, set_aside
+from framework.engine.saving import schedulers_of
+from framework.engine.shard_checkpoint import check_shards, load_shards, load_whole, set_aside
 from framework.engine.sharded import is_sharded, state_file
 from framework.pretrain.errors import CheckpointError, PretrainError
 
@@ -46,7 +47,9 @@ def last_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
 
 
 def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None) -> Start | None:
-    """Read the checkpoint that a run resumes from.
+    """Read the checkpoint that a run resumes from. Every process must call this.
+
+    The first process says which files there are; one is taken that is whole for all of them.
 
     Args:
         work_dir: Where to look for the newest whole one.
@@ -58,44 +61,41 @@ def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Raises:
         PretrainError: The file of that path, or every file of the work dir, is no whole checkpoint.
     """
-    if path is not None and Path(path, "last_checkpoint").is_file():
-        return find_start(path, None)
-    if path is not None:
-        return Start(Path(path), read_checkpoint(state_file(path)))
+    only = path is not None and not Path(path, "last_checkpoint").is_file()
+    folder = Path(work_dir if path is None else path)
+    common: list[Any] = [only, [folder] if only else checkpoints_of(folder)]
+    broadcast_object_list(common)
+    only, candidates = common
     refused: list[str] = []
-    for candidate in checkpoints_of(Path(work_dir)):
-        try:
-            return Start(candidate, read_checkpoint(state_file(candidate)), tuple(refused))
-        except PretrainError as error:
-            refused.append(str(error))
+    for candidate in candidates:
+        state, error = _read_together(candidate)
+        if error is None:
+            return Start(candidate, state, tuple(refused))
+        if only:
+            raise error
+        refused.append(str(error))
     if refused:
         raise CheckpointError(
-            f"No checkpoint in {Path(work_dir).absolute()} is whole: {'; '.join(refused)}. "
+            f"No checkpoint in {folder.absolute()} is whole: {'; '.join(refused)}. "
             f"To begin again, leave --resume out"
         )
     return None
 
 
-def prepare(arguments: dict[str, Any], call: BoundArguments) -> Start | None:
-    """Read what a runner resumes from before anything else is built, and keep its seed.
-
-    Args:
-        arguments: Keyword arguments of the runner; `randomness` is replaced.
-        call: All of its arguments.
-
-    Raises:
-        SaveError: Nothing can be written to the work dir.
-        PretrainError: See `find_start`.
-    """
-    given = call.arguments | call.arguments.get("kwargs", {})
-    check_writable(given["work_dir"])
-    if not given.get("resume"):
-        return None
-    start = find_start(given["work_dir"], given.get("load_from"))
-    seed = None if start is None else start.state["meta"].get("seed")
-    if seed is not None:
-        arguments["randomness"] = {**(given.get("randomness") or {}), "seed": seed}
-    return start
+def _read_together(path: Path) -> tuple[dict[str, Any], PretrainError | None]:
+    """Read a checkpoint in every process; return the error of this process, or else of the first with one."""
+    state: dict[str, Any] = {}
+    error: PretrainError | None = None
+    try:
+        state = read_checkpoint(state_file(path))
+        check_shards(path, state)
+    except PretrainError as own:
+        error = own
+    reasons = all_gather_object(None if error is None else str(error))
+    failed = next((rank for rank, reason in enumerate(reasons) if reason is not None), None)
+    if failed is not None and error is None:
+        error = CheckpointError(f"{reasons[failed]} (process {failed}; all must see the same files)")
+    return state, error
 
 
 def checkpoints_of(work_dir: Path) -> list[Path]:

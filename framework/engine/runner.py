@@ -75,7 +75,12 @@ class Runner(_Runner):
         self._hooks_ran = self._compiled = False
         self.writer = Writer()
         self.resumed_from = ""
-        self.start = resume.prepare(kwargs, inspect.signature(_Runner.__init__).bind(self, *args, **kwargs))
+        self.start: resume.Start | None = None
+        call = inspect.signature(_Runner.__init__).bind(self, *args, **kwargs)
+        given = call.arguments | call.arguments.get("kwargs", {})
+        self._start_from = given.get("load_from")
+        self._starts_again = bool(given.get("resume"))
+        saving.check_writable(given["work_dir"])
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
@@ -190,7 +195,7 @@ class Runner(_Runner):
     # Environment ------------------------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Prepare processes and devices; without a GPU the processes of `torchrun` talk through gloo.
+        """Prepare processes and devices, then read what they resume from, before anything else is built.
 
         Args:
             env_cfg: See `framework.engine.distributed.start_processes`.
@@ -198,6 +203,21 @@ class Runner(_Runner):
         start_processes(env_cfg, self.launcher)
         super().setup_env(env_cfg)
         self._timestamp = _unused(self._timestamp)
+        if self._starts_again:
+            self.start = resume.find_start(self.work_dir, self._start_from)
+
+    def set_randomness(
+        self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Seed the generators; a run that goes on keeps its seed.
+
+        Args:
+            seed: The seed. Default: the processes draw one.
+            diff_rank_seed: Whether each process has a seed of its own.
+            deterministic: Whether operations on GPUs are to be deterministic.
+        """
+        own = None if self.start is None else self.start.state["meta"].get("seed")
+        super().set_randomness(seed if own is None else own, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and spread it over the processes; see `spread_model`."""

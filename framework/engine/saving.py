@@ -34,7 +34,7 @@ def save(
     runner.writer.wait()
     state = collect(runner, optimizer=optimizer, schedulers=schedulers, meta=meta)
     if is_sharded(runner.model):
-        save_shards(state, runner.model, runner.optim_wrapper.optimizer if optimizer else None, path)
+        save_shards(state, runner.model, runner.optim_wrapper, path)
     elif is_main_process():
         write_checkpoint(states.snapshot(state), path)
 
@@ -74,7 +74,7 @@ def _process_state(runner: Any) -> dict[str, Any]:
         "random": getattr(runner._val_loop, "random_before", None) or states.random_state(),
         "pass_random": loop.pass_random if getattr(loop, "batch", 0) else None,
         "gradients": {} if sharded else states.gradients(model, runner.optim_wrapper),
-        "buffers": {} if sharded else states.own_buffers(model),
+        "buffers": states.own_buffers(model),
     }
 
 

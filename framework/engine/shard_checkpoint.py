@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed import checkpoint as dcp
@@ -22,18 +23,20 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, Shard
 
 from framework.config import without_pretrain
-from framework.engine.checkpoint import explained, save_checkpoint
+from framework.engine.checkpoint import explained, save_checkpoint, sync_to_disk
 from framework.engine.sharded import REST, spread_values
+from framework.engine.state import is_adding_up
 from framework.errors import ConfigError
 from framework.pretrain import load_pretrained
 from framework.pretrain.checkpoint import LazyTensor, open_checkpoint
-from framework.pretrain.errors import CheckpointError
+from framework.pretrain.errors import CheckpointError, DamagedCheckpointError
+from framework.pretrain.formats.dcp import METADATA
 from framework.registry import MODELS
 
 Nested = Mapping[str, Mapping[str, Any]]
 
 
-def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, folder: Path) -> None:
+def save_shards(state: Mapping[str, Any], model: nn.Module, wrapper: Any, folder: Path) -> None:
     """Write a checkpoint, each process its part. Every process must call this.
 
     The folder appears under its name when it is complete; until then an older one of that name stays.
@@ -41,7 +44,8 @@ def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, fold
     Args:
         state: What a training checkpoint holds; of `state_dict` and `optimizer` not the tensors.
         model: The sharded model.
-        optimizer: Its optimiser. Saved if `state` has an `optimizer`.
+        wrapper: The wrapper of its optimiser, which is saved if `state` has an `optimizer`; gradients that
+            it is adding up are saved in any case.
         folder: The folder to write.
 
     Raises:
@@ -49,12 +53,14 @@ def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, fold
     """
     rest = {**state, "state_dict": {}}
     tensors: dict[str, Any] = {"state_dict": model.state_dict()}
+    if is_adding_up(wrapper):
+        tensors["gradients"] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     if "optimizer" in state:
-        whole: Any = get_optimizer_state_dict(model, optimizer)
+        whole: Any = get_optimizer_state_dict(model, wrapper.optimizer)
         tensors["optimizer"] = _only(whole["state"], tensors=True)
-        wrapper = {name: value for name, value in state["optimizer"].items() if name not in whole}
+        others = {name: value for name, value in state["optimizer"].items() if name not in whole}
         plain = {"param_groups": whole["param_groups"], "values": _only(whole["state"], tensors=False)}
-        rest["optimizer"] = {**wrapper, **plain}
+        rest["optimizer"] = {**others, **plain}
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         if is_main_process():
@@ -62,6 +68,7 @@ def save_shards(state: Mapping[str, Any], model: nn.Module, optimizer: Any, fold
         barrier()
         with explained(folder):
             _write(tensors, temporary)
+            rest["shards"] = _checksums(temporary)
         if is_main_process():
             save_checkpoint(rest, temporary / REST)
             _put_in_place(temporary, folder)
@@ -81,6 +88,41 @@ def _write(tensors: Mapping[str, Any], folder: Path) -> None:
     raise first  # out here, where the list is not its context
 
 
+def _checksums(folder: Path) -> dict[str, list[int]]:
+    """Return size and checksum of every file, of which each process reads those that it wrote."""
+    main = is_main_process()
+    names = [file.name for file in folder.iterdir() if file.name.startswith(f"__{get_rank()}_")]
+    own = {name: _checksum(folder / name) for name in [*names, *([METADATA] if main else [])]}
+    return {name: sums for part in all_gather_object(own) for name, sums in part.items()}
+
+
+def _checksum(path: Path) -> list[int]:
+    size = value = 0
+    with path.open("rb") as file:
+        while part := file.read(2**24):
+            size, value = size + len(part), crc32(part, value)
+    return [size, value]
+
+
+def check_shards(path: Path, state: Mapping[str, Any]) -> None:
+    """Compare the files of a folder with what was written; each process looks at its share of them.
+
+    Args:
+        path: A checkpoint; one that is a file is not looked at.
+        state: What its file `run.pth` holds.
+
+    Raises:
+        DamagedCheckpointError: A file differs, or is missing.
+    """
+    listed = sorted(state.get("shards", {}).items()) if path.is_dir() else []
+    for name, expected in listed[get_rank() :: get_world_size()]:
+        file = path / Path(name).name
+        if not file.is_file():
+            raise DamagedCheckpointError(f"{path} is damaged: {file.name} is not in it")
+        if _checksum(file) != list(expected):
+            raise DamagedCheckpointError(f"{path} is damaged: {file.name} is not what was saved")
+
+
 def set_aside(folder: Path) -> Path:
     """Return the name that an older folder has while a new one takes its place."""
     return folder.with_name(f".{folder.name}.old")
@@ -89,9 +131,11 @@ def set_aside(folder: Path) -> Path:
 def _put_in_place(temporary: Path, folder: Path) -> None:
     old = set_aside(folder)
     shutil.rmtree(old, ignore_errors=True)
+    sync_to_disk(temporary)
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
+    sync_to_disk(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -112,17 +156,40 @@ def load_shards(folder: Path, state: Mapping[str, Any], model: nn.Module, optimi
     """
     tree: Any = open_checkpoint(folder).tree
     _fill(model.state_dict(), tree.get("state_dict", {}), f"{folder}: state_dict")
-    if optimizer is None or "optimizer" not in state:
-        return {}
-    saved = dict(state["optimizer"])
+    loaded: dict[str, Any] = {}
+    if optimizer is not None and "optimizer" in state:
+        saved = dict(state["optimizer"])
+        _load_optimizer(model, optimizer, tree.get("optimizer", {}), saved, f"{folder}: optimizer")
+        loaded = {**saved, **optimizer.state_dict()}
+    _load_gradients(model, tree.get("gradients", {}), folder)  # last: torch looks for them in the optimiser
+    return loaded
+
+
+def _load_optimizer(
+    model: nn.Module, optimizer: Any, tensors: Mapping[str, Any], rest: dict[str, Any], where: str
+) -> None:
+    """Fill an optimiser; what is its own is taken out of `rest`. A parameter without a step has no state."""
+    values = rest.pop("values")
     whole: Any = get_optimizer_state_dict(model, optimizer)
-    values = saved.pop("values")
-    _check_names(whole["state"], {**tree.get("optimizer", {}), **values}, f"{folder}: optimizer")
-    for name, entries in _only(whole["state"], tensors=True).items():
-        _fill(entries, tree["optimizer"][name], f"{folder}: optimizer.{name}")
-    whole["state"] = {name: {**own, **values.get(name, {})} for name, own in whole["state"].items()}
-    set_optimizer_state_dict(model, optimizer, {**whole, "param_groups": saved.pop("param_groups")})
-    return {**saved, **optimizer.state_dict()}
+    states: dict[str, dict[str, Any]] = whole["state"]
+    there = {**tensors, **values}
+    _check_names(states, dict.fromkeys(states) | there, where)
+    for name, entries in _only(states, tensors=True).items():
+        if name in there:
+            _fill(entries, tensors.get(name, {}), f"{where}.{name}")
+    whole["state"] = {name: {**own, **values.get(name, {})} for name, own in states.items()}
+    set_optimizer_state_dict(model, optimizer, {**whole, "param_groups": rest.pop("param_groups")})
+    for name, parameter in model.named_parameters():
+        if name not in there:
+            optimizer.state.pop(parameter, None)
+
+
+def _load_gradients(model: nn.Module, saved: Mapping[str, Any], folder: Path) -> None:
+    """Put gradients that were being added up back."""
+    parameters = {name: p for name, p in model.named_parameters() if name in saved}
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    _fill({name: p.grad for name, p in parameters.items()}, saved, f"{folder}: gradients")
 
 
 def load_whole(model: nn.Module, cfg: Mapping[str, Any], pretrain: Any, where: str) -> None:

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_rank, is_distributed
+from mmengine.dist import all_gather_object, is_distributed
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor, nn
 
@@ -129,10 +129,15 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(saved, device)
 
 
+def is_adding_up(optim_wrapper: Any) -> bool:
+    """Tell whether there are gradients that a step to come needs."""
+    wrappers = optim_wrapper.values() if hasattr(optim_wrapper, "values") else [optim_wrapper]
+    return any(one._inner_count % one._accumulative_counts for one in wrappers if one is not None)
+
+
 def gradients(model: nn.Module, optim_wrapper: Any) -> dict[str, Tensor]:
     """Return the gradients that are being added up for a step to come; none between two steps."""
-    wrappers = optim_wrapper.values() if hasattr(optim_wrapper, "values") else [optim_wrapper]
-    if not any(one._inner_count % one._accumulative_counts for one in wrappers):
+    if not is_adding_up(optim_wrapper):
         return {}
     return {name: p.grad.detach().cpu() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -145,7 +150,7 @@ def restore_gradients(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
 
 
 def own_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers of this process that differ from those of the first, such as running statistics.
+    """Return the buffers that the processes of a run do not have in common, such as running statistics.
 
     Every process of a distributed run must call this.
     """
@@ -154,10 +159,8 @@ def own_buffers(model: nn.Module) -> dict[str, Tensor]:
     saved = model.state_dict()
     buffers = {name: value.detach().cpu() for name, value in model.named_buffers() if name in saved}
     digests = {name: crc32(_bytes(value)) for name, value in buffers.items()}
-    first = all_gather_object(digests)[0]
-    if get_rank() == 0:
-        return {}
-    return {name: value for name, value in buffers.items() if digests[name] != first[name]}
+    everywhere = all_gather_object(digests)
+    return {n: value for n, value in buffers.items() if any(one[n] != digests[n] for one in everywhere)}
 
 
 def digest(tensors: Iterable[Tensor]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from framework.engine import Runner, load_config
 from framework.engine.cli import main
+from framework.engine.resume import find_start
 
 
 class Losses(Hook):
@@ -61,18 +63,34 @@ def fail(config: str, out: Path, how: str) -> str:
     return "done"
 
 
+def agree(folder: Path) -> list[str]:
+    """Resume where a byte of the newest shards has changed, and where the second process sees other files."""
+    shards = folder / "epoch_2.dcp" / "__1_0.distcp"
+    if torch.distributed.get_rank() == 0:
+        data = bytearray(shards.read_bytes())
+        data[len(data) // 2] ^= 1
+        shards.write_bytes(data)
+    torch.distributed.barrier()
+    start = find_start(folder if torch.distributed.get_rank() == 0 else folder / "nothing", None)
+    return [start.path.name, *start.refused]
+
+
 def succeed(config: str, out: Path) -> None:
     rank = os.environ["RANK"]
     sharded: dict[str, object] = {"model_wrapper_cfg": {"type": "FullyShard"}}
     if rank == "1":  # only the first process may read weights
         sharded["model.backbone.pretrain"] = "/there/is/no/such/file.pth"
     saved = out / "sharded"
-    results = {
+    results: dict[str, object] = {
         "ddp": run(config, out, "ddp"),
         "sharded": run(config, out, "sharded", **sharded),
         "resumed": run(config, out, "resumed", resume=True, load_from=str(saved / "epoch_1.dcp"), **sharded),
         "loaded": run(config, out, "loaded", load_from=str(saved / "epoch_2.dcp"), **sharded),
     }
+    if rank == "0":
+        shutil.copytree(saved, out / "damaged")
+    torch.distributed.barrier()
+    results["agreed"] = agree(out / "damaged")
     (out / f"{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 

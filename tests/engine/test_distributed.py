@@ -96,6 +96,10 @@ def test_two_processes_learn_what_one_learns_with_the_same_batch(config, make_ru
     folders = ["epoch_1.dcp", "epoch_2.dcp"]
     assert sorted(path.name for path in (tmp_path / "sharded").glob("*.dcp")) == folders
 
+    for one in (first, second):  # of a changed byte in the shards of one, or other files in sight
+        assert one["agreed"][0] == "epoch_1.dcp"
+        assert "epoch_2.dcp is damaged: __1_0.distcp is not what was saved" in one["agreed"][1]
+
     again = Losses()  # what two processes saved, one resumes
     changes["load_from"] = str(tmp_path / "sharded" / "epoch_1.dcp")
     make_runner(again, **changes, resume=True, work_dir=str(tmp_path / "again")).train()

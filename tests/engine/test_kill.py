@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from framework.engine import read_checkpoint
+from framework.pretrain.checkpoint import LazyTensor, open_checkpoint
 
 TIMES = ("train/time", "train/data_time", "val/time", "val/data_time")
 
@@ -19,7 +20,7 @@ TIMES = ("train/time", "train/data_time", "val/time", "val/data_time")
 def config_file(config, model, tmp_path):
     """Write a config whose run takes a third of a second: three epochs of four iterations."""
 
-    def write(file_format="pth", workers=0, batch_size=7):
+    def write(file_format="pth", workers=0, batch_size=7, sharded=False):
         data = {"type": "KillData"}
         sampler = {"type": "DefaultSampler", "shuffle": True}
         loader = {"batch_size": batch_size, "num_workers": workers, "dataset": data, "sampler": sampler}
@@ -38,6 +39,9 @@ def config_file(config, model, tmp_path):
         )
         for name in ("test_dataloader", "test_evaluator", "test_cfg"):
             cfg.pop(name)
+        if sharded:  # which cannot be averaged
+            cfg.model_wrapper_cfg = {"type": "FullyShard"}
+            cfg.custom_hooks = [{"type": "NoteOrder"}]
         path = tmp_path / "config.py"
         Config(cfg.to_dict()).dump(path)
         return path
@@ -56,16 +60,28 @@ def equal(one, other):
 def outcome(work_dir):
     """Return what a finished run leaves, but for times and names."""
     last = (work_dir / "last_checkpoint").read_text()
-    files = sorted(path.name for path in work_dir.iterdir() if path.suffix in (".pth", ".safetensors"))
+    files = sorted(p.name for p in work_dir.iterdir() if p.suffix in (".pth", ".safetensors", ".dcp"))
     assert [path.name for path in work_dir.iterdir() if path.suffix == ".tmp"] == []
     state = read_checkpoint(work_dir / last)
-    best = read_checkpoint(next(work_dir / name for name in files if name.startswith("best_")))
+    best = next(work_dir / name for name in files if name.startswith("best_"))
     hub = state.pop("message_hub")
     scalars = {name: one for name, one in hub["log_scalars"].items() if name not in TIMES}
     infos = {name: hub["runtime_info"][name] for name in ("best_score", "best_ckpt", "kept_ckpts")}
     for name in ("cfg", "experiment_name", "time"):
         del state["meta"][name]
-    return {"files": files, "scalars": scalars, "infos": infos, "best": best["state_dict"], **state}
+    for name in ("optimizer", "param_schedulers", "processes"):
+        assert name in state
+    state.pop("shards", None)  # whose bytes say which process wrote what is in all of them
+    tensors = [values_of(open_checkpoint(path).tree) for path in (best, work_dir / last)]
+    return {"files": files, "scalars": scalars, "infos": infos, "tensors": tensors, **state}
+
+
+def values_of(tree):
+    if isinstance(tree, dict):
+        parts = ("state_dict", "ema_state_dict", "optimizer", "gradients")
+        kept = {name: one for name, one in tree.items() if name in parts} if "meta" in tree else tree
+        return {name: values_of(one) for name, one in kept.items()}
+    return tree.read() if isinstance(tree, LazyTensor) else tree
 
 
 def killed_again_and_again(fork_server, config, folder, *, kills, processes=1, seed=0):
@@ -102,3 +118,8 @@ def test_a_worker_that_lives_on_and_weights_in_safetensors(fork_server, config_f
 
 def test_two_processes(fork_server, config_file, tmp_path):
     killed_again_and_again(fork_server, config_file(batch_size=5), tmp_path, kills=10, processes=2, seed=2)
+
+
+def test_two_processes_that_share_the_weights(fork_server, config_file, tmp_path):
+    path = config_file(batch_size=5, sharded=True)
+    killed_again_and_again(fork_server, path, tmp_path, kills=5, processes=2, seed=3)
