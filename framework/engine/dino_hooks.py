@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from framework.engine.selfsup_hooks import passes
 from framework.registry import HOOKS
 
 
@@ -38,9 +39,9 @@ class DINOTeacherTempWarmupHook(Hook):
             return self.last
         return self.first + (self.last - self.first) * epoch / max(self.epochs - 1, 1)
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the temperature."""
-        runner.bare_model.head.teacher_temp = self.temperature(runner.epoch)
+        runner.bare_model.head.teacher_temp = self.temperature(passes(runner))
 
 
 @HOOKS.register_module()
@@ -56,6 +57,6 @@ class DINOFreezeLastLayerHook(Hook):
     def __init__(self, epochs: int = 1) -> None:
         self.epochs = epochs
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Decide whether they learn in this epoch."""
-        runner.bare_model.neck.last_layer.frozen = runner.epoch < self.epochs
+        runner.bare_model.neck.last_layer.frozen = passes(runner) < self.epochs

@@ -90,13 +90,15 @@ class SwAVHook(Hook):
         if length:
             loss.start_queue(length)
 
-    def before_train_epoch(self, runner: Any) -> None:
-        """Decide whether this epoch uses the queue."""
-        runner.bare_model.head.loss_module.queue_in_use = runner.epoch >= self.epoch_queue_starts
-
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Let layers rest or learn."""
+        """Decide whether this epoch uses the queue; let layers rest or learn."""
+        runner.bare_model.head.loss_module.queue_in_use = passes(runner) >= self.epoch_queue_starts
         for part, iterations in self.frozen_layers.items():
             for name, parameter in runner.bare_model.named_parameters():
                 if part in name:
                     parameter.requires_grad_(runner.iter >= iterations)
+
+
+def passes(runner: Any) -> int:
+    """Return how often the data was gone through: the epoch, also where a run counts iterations."""
+    return runner.iter // len(runner.train_dataloader)

@@ -145,10 +145,10 @@ def test_the_teachers_batch_normalisation_is_that_of_training() -> None:
 def test_prototypes_that_rest_have_gradients_of_zero() -> None:
     torch.manual_seed(0)
     model = MODELS.build(config())
-    hook, runner = DINOFreezeLastLayerHook(1), SimpleNamespace(bare_model=model, epoch=0)
+    hook, runner = DINOFreezeLastLayerHook(1), SimpleNamespace(bare_model=model, train_dataloader=[0])
     for epoch in range(2):
-        runner.epoch = epoch
-        hook.before_train_epoch(runner)
+        runner.iter = epoch
+        hook.before_train_iter(runner, 0)
         model.zero_grad()
         model.loss(views())["loss"].backward()
         assert bool(model.neck.last_layer.weight_v.grad.any()) == (epoch == 1)
@@ -160,7 +160,7 @@ def test_the_teachers_temperature_rises_in_equal_steps() -> None:
     hook = DINOTeacherTempWarmupHook(0.04, 0.07, teacher_temp_warmup_epochs=4, max_epochs=10)
     seen = []
     for epoch in range(6):
-        hook.before_train_epoch(SimpleNamespace(bare_model=model, epoch=epoch))
+        hook.before_train_iter(SimpleNamespace(bare_model=model, iter=epoch, train_dataloader=[0]), 0)
         seen.append(model.head.teacher_temp)
     assert seen == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
     assert DINOTeacherTempWarmupHook(0.02, 0.07, 0).temperature(0) == 0.07

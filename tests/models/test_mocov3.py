@@ -69,6 +69,14 @@ def test_the_loss_is_the_papers_in_loops() -> None:
     assert losses["embedding_std"].item() == pytest.approx(spread, rel=1e-6)
 
 
+def test_the_loss_is_not_computed_in_half_precision() -> None:
+    head = MODELS.build({**config()["head"], "predictor": torch.nn.Identity()})
+    queries, keys = torch.randn(2, 6, 8).unbind()
+    exact = head.loss(queries, keys).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head.loss(queries, keys).item() == pytest.approx(exact, rel=1e-6)
+
+
 def test_no_gradient_flows_into_the_keys_and_the_frozen_patch_embedding() -> None:
     torch.manual_seed(0)
     model = MODELS.build(config())

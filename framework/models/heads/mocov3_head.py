@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.models.heads.cls_head import InitCfg
-from framework.models.layers.precision import at_least_single
+from framework.models.layers.precision import as_it_is, at_least_single
 from framework.registry import HEADS, LOSSES, NECKS
 
 
@@ -54,6 +54,7 @@ class MoCoV3Head(BaseModule):
         prediction = prediction if isinstance(prediction, Tensor) else prediction[-1]
         queries = functional.normalize(at_least_single(prediction), dim=1)
         keys = torch.cat(all_gather(functional.normalize(at_least_single(momentum_out.detach()), dim=1)))
-        logits = queries @ keys.T / self.temperature
+        with as_it_is(queries):
+            logits = queries @ keys.T / self.temperature
         own = len(queries) * get_rank() + torch.arange(len(queries), device=queries.device)
         return self.loss_module(logits, own)
