@@ -61,6 +61,7 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
     check_plan(
         plan,
         spec,
+        report.unlike,
         describe=lambda: report.described(_producer(file)),
         summarise=lambda: "\n".join(report.table()),
         propose=lambda: _proposal(plan, spec, file),

@@ -140,22 +140,25 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
 def check_plan(
     plan: Plan,
     spec: PretrainSpec,
+    unlike: Sequence[str],
     describe: Callable[[], str],
     summarise: Callable[[], str],
     propose: Callable[[], str] = str,
 ) -> None:
-    """Refuse a plan that loads too little, or that `strict` forbids.
+    """Refuse a plan that loads too little or another network, or that `strict` forbids.
 
     Args:
         plan: The plan.
         spec: The bounds.
+        unlike: In what the file's network is another one than the module's.
         describe: Gives the file in words, for messages.
         summarise: Gives the report's table, for messages.
         propose: Gives rules that would load more, for messages.
 
     Raises:
         CoverageError: Nothing matched, or less than `min_coverage`.
-        MismatchError: `strict`, and something is fresh, mismatched or unexpected.
+        MismatchError: The file's network has another size, or other parts; or `strict`, and something is
+            fresh, mismatched or unexpected.
     """
     if plan.total_size == 0:
         raise CoverageError(f"{describe()}\nThe module has no parameters outside `ignore_keys` to load into")
@@ -166,6 +169,13 @@ def check_plan(
             f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summarise()}\n"
             "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
             f"`revise_keys` to rename; a smaller `min_coverage` if so little is meant.\n{propose()}".rstrip()
+        )
+    if unlike and spec.min_coverage >= PretrainSpec.min_coverage:
+        raise MismatchError(
+            f"{describe()}\nThe file's network is another one than the module, which was left as it was:\n"
+            f"{summarise()}\nTry: the file of a network of this size and kind; `ignore_keys` with what is "
+            f"meant to be new; a `min_coverage` below {PretrainSpec.min_coverage:g} if a part is meant."
+            f"\n{propose()}".rstrip()
         )
     if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
         raise MismatchError(

@@ -16,6 +16,7 @@ from framework.pretrain.checkpoint import Checkpoint
 from framework.pretrain.errors import PretrainError
 from framework.pretrain.fold import fold
 from framework.pretrain.inventory import Inventory
+from framework.pretrain.kinship import differences
 from framework.pretrain.operation import Entry, names_of
 from framework.pretrain.plan import Mismatch, Plan
 from framework.pretrain.sources.address import shown
@@ -70,6 +71,7 @@ class LoadReport:
         elsewhere: Other entries of the file -> number of keys.
         idle_ignores: `ignore_keys` that matched nothing.
         idle_rules: `revise_keys` that matched nothing.
+        unlike: In what the file's network is another one than the module's; a load is refused then.
         coverage: Share of the module's elements that come from the file, in [0, 1].
         tensors: Key of the module -> record.
     """
@@ -95,6 +97,7 @@ class LoadReport:
     elsewhere: Mapping[str, int]
     idle_ignores: tuple[str, ...]
     idle_rules: tuple[str, ...]
+    unlike: tuple[str, ...]
     coverage: float
     tensors: Mapping[str, TensorRecord]
     stamp: tuple[int, int]
@@ -102,7 +105,14 @@ class LoadReport:
     @property
     def clean(self) -> bool:
         """Whether nothing deserves attention: all that the module wants came from the file."""
-        told = (self.fresh, self.mismatched, self.left_inside(), self.idle_ignores, self.idle_rules)
+        told = (
+            self.unlike,
+            self.fresh,
+            self.mismatched,
+            self.left_inside(),
+            self.idle_ignores,
+            self.idle_rules,
+        )
         return not any(told)
 
     def left_inside(self) -> tuple[str, ...]:
@@ -176,6 +186,7 @@ class LoadReport:
         inside = self.left_inside()
         beside = [key for key in self.unexpected if key not in set(inside)]
         lines = [
+            ("unlike", list(self.unlike), "the file is of another network"),
             (
                 "fresh",
                 fold(self.fresh, rest),
@@ -238,6 +249,7 @@ def make_report(
         elsewhere=plan.elsewhere,
         idle_ignores=plan.idle_ignores,
         idle_rules=plan.idle_rules,
+        unlike=tuple(differences(plan, file)),
         coverage=plan.coverage,
         tensors=_records(plan, file),
         stamp=_stamp(checkpoint.path),
