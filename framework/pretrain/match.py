@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 
 from framework.pretrain.alignment import Alignment, identical
@@ -15,15 +14,13 @@ from framework.pretrain.dialect import Given, Place, Table
 from framework.pretrain.dialects.common import (
     DISTILLED_HEADS,
     HEADS,
-    NO_WEIGHTS,
-    PREFERRED,
     PROJECTING,
-    USUAL,
 )
 from framework.pretrain.heads import find_head, head_entries
 from framework.pretrain.inventory import Inventory
 from framework.pretrain.operation import Entry, Operation, Part, Shape, View, names_of
-from framework.pretrain.reading import Reading, read_names
+from framework.pretrain.reading import Reading, equal_readings, read_names
+from framework.pretrain.roles import role
 from framework.pretrain.spelling import Spelled, spell
 
 #: Alignments whose score is at least this share of the best one's are equals, and roles decide.
@@ -76,6 +73,22 @@ def align(
         return same
     reading = read_names(sizes, tables)
     spelled = spell(file)
+    found = _align(reading, wanted, sizes, spelled, dialect)
+    if reading is None or found is None or len(found.pairs) == len(wanted):
+        return found
+    readings = equal_readings(reading, sizes, tables)
+    others = [_align(other, wanted, sizes, spelled, dialect) for other in readings]
+    return max((found, *filter(None, others)), key=lambda one: one.score)
+
+
+def _align(
+    reading: Reading | None,
+    wanted: Mapping[str, Shape],
+    sizes: Mapping[str, int],
+    spelled: Spelled,
+    dialect: str | None,
+) -> Alignment | None:
+    """Find the alignment that fills most of a module whose names were read in one table, or in none."""
     votes: dict[_Candidate, float] = {}
     present = _present(reading, spelled, dialect) if reading else []
     own = reading is None or (dialect in reading.table.columns and dialect not in present)
@@ -86,7 +99,7 @@ def align(
             votes.update(_vote_dialect(reading, column, wanted, sizes, spelled))
     if max(votes.values(), default=0) < MINIMUM * sum(sizes.values()):
         return None
-    chosen, others = _elect(votes)
+    chosen, others, equals = _elect(votes)
     pairs = _pairs(chosen, reading, wanted, spelled)
     if chosen.column is None and len(pairs) < len(wanted):  # a scheme may know names outside of the prefix
         for other in _same_place(chosen, votes):
@@ -99,7 +112,8 @@ def align(
         model_prefix=chosen.model_prefix,
         file_prefix=chosen.file_prefix,
         score=votes[chosen],
-        alternatives=_untouched(others, pairs, file),
+        alternatives=_untouched(others, pairs, spelled.file),
+        undecided=_untouched(equals, pairs, spelled.file),
         pairs=pairs,
         kinds=kinds,
     )
@@ -225,22 +239,26 @@ def entry_shape(entry: Entry, file: Inventory) -> Shape | None:
     return shapes[0] if isinstance(entry, str) else entry.shape(shapes)
 
 
-def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str]]:
-    """Take the best candidate; among equals the preferred role, then the same names, then the shortest."""
+def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], list[str]]:
+    """Take the best candidate; among equals the preferred role, then the same names, then the shortest.
+
+    Returns:
+        The candidate, the prefixes of its equals, and those of them that have no other role than it.
+    """
     best = max(votes.values())
     equals = [c for c, score in votes.items() if score >= TIE * best]
     order = {candidate: position for position, candidate in enumerate(votes)}
+    prefixes = list(dict.fromkeys(c.file_prefix for c in equals))
+    roles = {prefix: role(prefix, prefixes) for prefix in prefixes}
 
     def rank(candidate: _Candidate) -> tuple[float, ...]:
-        segments = set(candidate.file_prefix.split("."))
-        losses = sum(_preferred(other.file_prefix, candidate.file_prefix) for other in equals)
-        usual = 0 if segments & USUAL else 1
         depth = candidate.model_prefix.count(".") + candidate.file_prefix.count(".")
-        roles = (len(segments & NO_WEIGHTS), losses, usual)
-        return *roles, -votes[candidate], candidate.column is not None, depth, order[candidate]
+        named = candidate.column is not None
+        return *roles[candidate.file_prefix], -votes[candidate], named, depth, order[candidate]
 
     chosen, *others = sorted(equals, key=rank)
-    return chosen, list(dict.fromkeys(c.file_prefix for c in others))
+    left = list(dict.fromkeys(c.file_prefix for c in others))
+    return chosen, left, [prefix for prefix in left if roles[prefix] == roles[chosen.file_prefix]]
 
 
 def _same_place(chosen: _Candidate, votes: Mapping[_Candidate, float]) -> Iterator[_Candidate]:
@@ -265,14 +283,6 @@ def _untouched(prefixes: Sequence[str], pairs: Mapping[str, Entry], file: Invent
         return any(one.tensor.identity in taken for one in behind)
 
     return tuple(prefix for prefix in prefixes if not touched(prefix))
-
-
-def _preferred(first: str, second: str) -> bool:
-    """Tell whether the first prefix has a role that is preferred to the second's."""
-    one, two = first.split("."), second.split(".")
-    only_one = [s for s in one if s not in two]
-    only_two = [s for s in two if s not in one]
-    return any(pair in PREFERRED for pair in product(only_one, only_two))
 
 
 def _pairs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from framework.pretrain.dialect import Place, Table
@@ -50,6 +50,22 @@ def read_names(sizes: Mapping[str, int], tables: Sequence[Table]) -> Reading | N
         if len(largest) > count == most > 0:
             best = _better(best, sizes, tables[number])
     return best
+
+
+def equal_readings(reading: Reading, sizes: Mapping[str, int], tables: Sequence[Table]) -> Iterator[Reading]:
+    """Yield the readings in other tables that cover as much: families may name the same layers alike.
+
+    Args:
+        reading: What `read_names` found.
+        sizes: The module's keys and their numbers of elements.
+        tables: Where to look.
+    """
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:SAMPLE]
+    for table in tables:
+        if table is not reading.table and _hits(largest, table) == len(largest):
+            other = _better(None, sizes, table)
+            if other is not None and other.places.keys() >= reading.places.keys():
+                yield other
 
 
 def _hits(largest: Sequence[str], table: Table) -> int:

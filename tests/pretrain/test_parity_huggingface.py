@@ -114,6 +114,13 @@ CASES = {
         dict(BEIT, layer_scale_init_value=0.1, use_rel_pos_bias=True),
         "huggingface",
     ),
+    "data2vec without biases of positions": (  # its names in a model are those of iBOT's ViT, too
+        "Data2VecVisionModel",
+        "Data2VecVisionConfig",
+        dict(**BEIT_BASE, use_relative_position_bias=False, use_mean_pooling=False),
+        dict(BEIT, layer_scale_init_value=0.1, use_rel_pos_bias=False),
+        None,  # `huggingface` of a Vision Transformer has no layer scale
+    ),
     "swin": (
         "SwinModel",
         "SwinConfig",
