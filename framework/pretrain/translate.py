@@ -21,6 +21,9 @@ from framework.pretrain.positions import PREFIX, placed
 from framework.pretrain.reading import Reading, read_names
 from framework.pretrain.recognise import groups, recognise
 
+#: What stands before the names of ours that are whole, as the tensor is not in the backbone but beside it.
+BESIDE = "neck."
+
 #: Tells the number of attention heads of the layer that a name belongs to, or None.
 Heads = Callable[[str], int | None]
 
@@ -88,13 +91,15 @@ def rename(
         )
     written = _Written(columns[dialect])
     used = _write_heads(state, reading, written)
-    prefix = columns[dialect].prefix if used else ""
+    beside = any(_ours(place).startswith(BESIDE) for place in reading.places.values())
+    prefix = columns[dialect].prefix if used or beside else ""
     moved = _positions(state, reading, columns[dialect].positions, patches)
     for keys, place in groups(reading):
         entry = reading.table.render(place, dialect)
         if entry is not None:
-            whole = moved.get(str(place.row.names[OURS]), _whole(state, keys, place, reading))
-            written.add(entry, whole, prefix, keys[0], heads(keys[0]))
+            whole = moved.get(_ours(place), _whole(state, keys, place, reading))
+            before = "" if _ours(place).startswith(BESIDE) else prefix
+            written.add(entry, whole, before, keys[0], heads(keys[0]))
             used.update(keys)
     left = [n for n in state if n not in used and n.rpartition(".")[2] not in COMPUTED | BOOKKEEPING]
     if left:
@@ -134,6 +139,10 @@ def _unknown(what: str) -> MismatchError:
     return MismatchError(f"{what} is of no family that has a table of names. There are tables for {known}")
 
 
+def _ours(place: Place) -> str:
+    return str(place.row.names[OURS])
+
+
 def _whole(state: Mapping[str, Tensor], keys: list[str], place: Place, reading: Reading) -> Tensor:
     """Put our tensor together from the parts in which it is stored."""
     entry = place.row.names[reading.column]
@@ -147,8 +156,8 @@ def _positions(
     if positioned is None:
         return {}
     wanted = {*PREFIX, "pos_embed"}
-    found = [(keys, place) for keys, place in groups(reading) if place.row.names[OURS] in wanted]
-    weights = {str(place.row.names[OURS]): _whole(state, keys, place, reading) for keys, place in found}
+    found = [(keys, place) for keys, place in groups(reading) if _ours(place) in wanted]
+    weights = {_ours(place): _whole(state, keys, place, reading) for keys, place in found}
     return placed(weights, positioned, patches)
 
 

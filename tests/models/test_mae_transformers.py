@@ -7,6 +7,8 @@ import safetensors.torch
 import torch
 
 from framework import MODELS
+from framework.pretrain import export
+from framework.pretrain.errors import MismatchError
 
 transformers = pytest.importorskip("transformers")
 
@@ -136,3 +138,38 @@ def test_an_encoder_alone_fills_the_encoder(tmp_path) -> None:
     report = MODELS.build(config(True, dict(path=str(tmp_path / "encoder.pth")))).pretrain_report
     assert len(report.loaded) == len(weights)
     assert all(name.startswith("neck.") for name in report.fresh)
+
+
+def drawn():
+    """A model of ours whose every tensor is its own."""
+    torch.manual_seed(0)
+    model = MODELS.build(config(True, None)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(("dialect", "rename"), [("mae", official), ("mmpretrain", mmpretrain)])
+def test_encoder_and_decoder_are_written_as_others_call_them(dialect: str, rename) -> None:
+    model = drawn()
+    written = export(model, dialect)
+    assert written.keys() == {rename(name) for name in model.state_dict()}
+    for name, value in model.state_dict().items():
+        assert torch.equal(written[rename(name)], value), name
+
+
+def test_transformers_computes_the_same_with_what_is_written_for_it(tmp_path) -> None:
+    model, other = drawn(), theirs()
+    other.load_state_dict(export(model, "huggingface_v5"), strict=True)
+    images, noise = torch.rand(2, 3, 16, 16), torch.rand(2, 16)
+    latent, _, ids_restore = model.backbone(images, noise=noise)
+    predicted = other(pixel_values=images, noise=noise).logits
+    assert torch.allclose(model.neck(latent, ids_restore), predicted, atol=1e-5)
+    old, new = export(model, "huggingface"), published(other, tmp_path)
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[name], new[name]) for name in new)
+
+
+def test_a_scheme_without_a_decoder_says_so() -> None:
+    with pytest.raises(MismatchError, match=r"'jax' has no place for neck\.\* \(20\)"):
+        export(drawn(), "jax")
