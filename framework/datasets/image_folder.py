@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,14 @@ from framework.registry import DATASETS
 #: Suffixes that are read as images.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
-#: Suffixes that torchvision decodes, too.
-TORCHVISION_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+#: Suffixes that torchvision decodes, too. Not PNG: there a damaged file can end the process.
+TORCHVISION_SUFFIXES = (".jpg", ".jpeg", ".webp")
+
+#: What Pillow's readers raise at damaged files.
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error),
+    *(zlib.error, Image.DecompressionBombError),
+)
 
 LAYOUT = "expected is one folder per class: {root}/<class>/<image>.jpg"
 
@@ -34,7 +41,7 @@ class ImageFolder(ClassificationDataset):
     Args:
         root: The folder. `~` and environment variables are expanded.
         pipeline: Transforms of the image, uint8 of shape `(3, height, width)`, RGB.
-        decoder: 'pillow', or 'torchvision', whose decoder takes JPEG, PNG and WebP, and Pillow the rest.
+        decoder: 'pillow', or 'torchvision', whose decoder takes JPEG and WebP, and Pillow the rest.
         skip_corrupt: Whether an image that cannot be read is left out of its batch, and named in the log at
             the end of the epoch. By default it ends the run with an error that names it.
 
@@ -114,8 +121,8 @@ def read_image(path: str) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            pixels = np.array(_upright(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            pixels = np.array(_eight_bits(_upright(image), image.format).convert("RGB"))
+    except UNREADABLE as error:
         raise DatasetError(f"The image {path} cannot be read: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -138,7 +145,14 @@ def decode_image(path: str) -> Tensor:
     except RuntimeError as error:
         reason = str(error).splitlines()[0].rsplit(", ", 1)[-1]
         raise DatasetError(f"The image {path} cannot be read: {reason}") from error
-    return (image.int() // 257).to(torch.uint8) if image.dtype is torch.uint16 else image
+    return image
+
+
+def _eight_bits(image: Image.Image, source: str | None) -> Image.Image:
+    """Scale grey values of 16 bits, which Pillow would clip, to 8 bits."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and source == "PNG"):
+        return Image.fromarray((np.asarray(image, dtype=np.int64) // 257).astype(np.uint8))
+    return image
 
 
 def _upright(image: Image.Image) -> Image.Image:

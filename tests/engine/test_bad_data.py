@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from framework.datasets import DatasetError, ImageFolder
+from framework.datasets.image_folder import read_image
 from framework.engine.cli import main, train_command
 from framework.engine.dataloader import build_dataloader
 from framework.engine.metrics_file import read_metrics
@@ -84,16 +85,17 @@ def test_a_batch_of_corrupt_images_only_is_an_error(images):
 def test_both_decoders_give_the_same_image(images, tmp_path):
     root, _ = images
     deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    Image.fromarray(deep).save(root / "class_0" / "deep.png")
+    for suffix in ("png", "tif"):
+        Image.fromarray(deep).save(root / "class_0" / f"deep.{suffix}")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "class_0" / "z.bmp")
     one, other = (ImageFolder(root, decoder=d, skip_corrupt=True) for d in ("pillow", "torchvision"))
     for mine, theirs, (path, _) in zip(one, other, one.samples, strict=True):
         if mine is None:
             assert theirs is None
-        elif "deep" in path:  # Pillow clips 16 bits
-            assert torch.equal(theirs["inputs"][0], torch.from_numpy(deep // 257).to(torch.uint8))
-        else:
-            assert torch.equal(mine["inputs"], theirs["inputs"]), path
+            continue
+        assert torch.equal(mine["inputs"], theirs["inputs"]), path
+        if "deep" in path:  # 16 bits, which Pillow's own conversion clips
+            assert torch.equal(mine["inputs"][0], torch.from_numpy(deep // 257).to(torch.uint8))
     assert torch.equal(one.corrupt, other.corrupt) and one.corrupt.sum() == 3
     with pytest.raises(ConfigError, match="decoders pillow, torchvision, not 'opencv'"):
         ImageFolder(root, decoder="opencv")
@@ -140,3 +142,14 @@ def test_the_log_says_what_becomes_of_the_rest(make_runner, drop_last, said):
     runner.train()
     log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
     assert f"Training data: Digits, 120 items, {said}\n" in log
+
+
+def test_a_changed_byte_that_confuses_pillow_is_a_corrupt_image(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (4, 4)).save(path, compression="raw")
+    data = bytearray(path.read_bytes())
+    tag = data.index(b"\x15\x01\x03\x00")  # samples per pixel, a whole number
+    data[tag + 2] = 5  # now a fraction
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"a\.tif cannot be read"):
+        read_image(str(path))
