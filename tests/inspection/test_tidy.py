@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
+from framework.inspection.facts import inspect_file
 from framework.inspection.tidy import average, publish
 from framework.pretrain.errors import MismatchError, SpecError
 from framework.pretrain.sources.digest import promised_by_name
@@ -127,3 +130,22 @@ def test_an_average_replaces_a_file_only_on_request(tmp_path: Path) -> None:
     assert out.read_bytes() == before
     average([out, two], out, overwrite=True)
     assert safetensors.torch.load_file(out)["a"].tolist() == [0.75] * 3
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["script", "module"])
+def test_a_whole_model_is_published_whole(how: str, tmp_path: Path) -> None:
+    """Both hold the modules one in another; what is written are the names of the state dict."""
+    module = nn.Sequential(
+        OrderedDict(stem=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), head=nn.Sequential(nn.Linear(4, 2)))
+    ).eval()
+    if how == "script":
+        torch.jit.save(torch.jit.script(module), tmp_path / "a.pt")
+    else:
+        torch.save(module, tmp_path / "a.pt")
+    facts = inspect_file(tmp_path / "a.pt", sha256=False)
+    assert [one.name for one in facts.parts] == ["stem", "norm", "head"] and facts.entry == ""
+    assert not any("training" in name for name in facts.metadata)
+    written = publish(tmp_path / "a.pt", tmp_path / "out")
+    same(safetensors.torch.load_file(written.path), dict(module.state_dict()))
+    assert not written.left_out

@@ -10,7 +10,7 @@ from framework.pretrain.formats.blob import Blob, MemoryBlob
 from framework.pretrain.formats.dtypes import STORAGES, ElementType
 from framework.pretrain.formats.globals import Names
 from framework.pretrain.formats.stubs import Global, Storage, Stub
-from framework.pretrain.formats.tree import Contents, tree_of
+from framework.pretrain.formats.tree import Contents, flattened, tree_of
 from framework.pretrain.formats.unpickle import unpickle
 
 _MAX_UNPACKED_PICKLE = 1 << 28
@@ -42,9 +42,12 @@ def read_torch_zip(records: Mapping[str, Blob]) -> Contents:
     storages = _Storages(records, folder)
     root, _ = unpickle(_unpacked(storages.record("data.pkl")), names, storages.find)
     names.check()
-    is_script = f"{folder}constants.pkl" in records
     replaced = sorted(name for name in names.replaced if not name.startswith("__torch__."))
-    return Contents("torchscript" if is_script else "torch zip", tree_of(root), replaced)
+    tree = tree_of(root)
+    if f"{folder}constants.pkl" not in records:
+        return Contents("torch zip", tree, replaced)
+    told = {name: node for name, node in flattened(tree).items() if name.rpartition(".")[2] != "training"}
+    return Contents("torchscript", told, replaced)
 
 
 def _unpacked(pickle: Blob) -> Blob:

@@ -43,8 +43,8 @@ def tree_of(root: object) -> dict[str, Node]:
     """Return the nested dicts that the object of a pickle amounts to.
 
     Dicts, and objects of subclasses of dict, become dicts with text keys. A pickled module becomes the dict
-    of its parameters, buffers and submodules. Lists become dicts by index, and objects dicts by attribute,
-    where there are tensors in them; otherwise they are leaves.
+    of its parameters and buffers, as its `state_dict()`. Lists become dicts by index, and objects dicts by
+    attribute, where there are tensors in them; otherwise they are leaves.
 
     Args:
         root: What a `Machine` returned.
@@ -66,6 +66,17 @@ def tree_of(root: object) -> dict[str, Node]:
         raise CheckpointError(f"the file holds a single object ({name}), not a dict of tensors")
     _check_sharing(walk.tensors.values())
     return node
+
+
+def flattened(node: Mapping[str, Node]) -> dict[str, Node]:
+    """Return a module of modules as one dict with dotted names."""
+    made: dict[str, Node] = {}
+    for name, inner in node.items():
+        if isinstance(inner, dict):
+            made.update({f"{name}.{key}": value for key, value in flattened(inner).items()})
+        else:
+            made[name] = inner
+    return made
 
 
 class _Walk:
@@ -142,14 +153,14 @@ class _Walk:
         return inner if isinstance(inner, dict) and self._met_torch > before else Inert(stub.name, inner)
 
     def _module(self, attributes: dict[str, object], depth: int) -> dict[str, Node]:
-        """Merge what `state_dict()` would list: parameters, persistent buffers and submodules."""
+        """Return what `state_dict()` would: parameters and persistent buffers, those of submodules included."""
         hidden = attributes.get("_non_persistent_buffers_set")
         left_out = [name for name in hidden if isinstance(name, str)] if isinstance(hidden, list) else []
         made: dict[str, Node] = {}
         for part in _MODULE_PARTS:
             inner = self.node(attributes[part], depth + 1)
             made.update(inner if isinstance(inner, dict) else {})
-        return {name: node for name, node in made.items() if node is not None and name not in left_out}
+        return flattened({n: node for n, node in made.items() if node is not None and n not in left_out})
 
     def _items(self, pairs: Pairs) -> Iterator[tuple[object, object]]:
         """Yield keys and values, those first from which the dict was made."""
