@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from framework.inspection.given import is_config, model_config, pretrain_of, take_fields
-from framework.inspection.terminal import Style, columns, printable, size
+from framework.inspection.terminal import Style, columns, counted, printable, size
 
 OK, DIFFERENT, FAILED = 0, 1, 2
 
@@ -252,7 +252,7 @@ def _written(written: Any, as_json: bool, style: Style) -> Answer:
     if as_json:
         return _json(written.to_dict()), OK
     rows = [
-        ("holds", f"{written.tensors} tensors, {size(written.nbytes)}"),
+        ("holds", f"{counted(written.tensors, 'tensor')}, {size(written.nbytes)}"),
         ("from", written.entry or "the top level of the file"),
         ("sha256", written.sha256),
         ("left out", ", ".join(written.left_out)),

@@ -35,7 +35,8 @@ class Pair:
         verdict: 'equal', 'close', 'different', 'other shape' or 'other type' (equal but for the type).
         shapes: Both shapes; that of the second as the first would have it.
         dtypes: Both types.
-        largest: The largest difference of two values; None where shapes differ.
+        largest: The largest difference of two values; None where shapes differ, or torch cannot calculate
+            with values of the type.
     """
 
     key: str
@@ -137,13 +138,17 @@ def _judged(pairs: Mapping[str, Entry], one: Inventory, two: Inventory) -> Itera
         yield Pair(ours.key, keys, verdict, (ours.tensor.shape, shape), dtypes, largest)
 
 
-def _verdict(one: Tensor, two: Tensor) -> tuple[str, float]:
+def _verdict(one: Tensor, two: Tensor) -> tuple[str, float | None]:
     """Compare values of the same shape; two NaN in the same place are equal."""
     import torch
 
+    from framework.inspection.histogram import has_numbers
+
     same_type = one.dtype == two.dtype
-    if same_type and torch.equal(one, two):
+    if same_type and torch.equal(_bytes(one), _bytes(two)):
         return "equal", 0.0
+    if not (has_numbers(one.dtype) and has_numbers(two.dtype)):
+        return "different", None
     coarse = max(TOLERANCE.get(str(t.dtype).removeprefix("torch."), 0.0) for t in (one, two))
     wide = torch.complex128 if one.is_complex() or two.is_complex() else torch.float64
     first, second = one.to(wide), two.to(wide)
@@ -154,3 +159,9 @@ def _verdict(one: Tensor, two: Tensor) -> tuple[str, float]:
         return ("equal" if same_type else "other type"), 0.0
     scale = float(torch.where(both, 0.0, first.abs()).nan_to_num(posinf=0.0).max())
     return ("close" if largest <= coarse * scale else "different"), largest
+
+
+def _bytes(values: Tensor) -> Tensor:
+    import torch
+
+    return values.contiguous().reshape(-1).view(torch.uint8)

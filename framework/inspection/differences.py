@@ -9,7 +9,7 @@ from framework.inspection.catalogue import Entry
 from framework.inspection.compare import Comparison
 from framework.inspection.dry_run import DryRun
 from framework.inspection.facts import unnumbered
-from framework.inspection.terminal import Style, columns, printable
+from framework.inspection.terminal import Style, columns, counted, printable
 from framework.pretrain.fold import fold
 from framework.pretrain.report import LoadReport
 
@@ -76,7 +76,7 @@ def describe_comparison(comparison: Comparison, style: Style) -> list[str]:
         counts[pair.verdict] = counts.get(pair.verdict, 0) + 1
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     names = f" (the second in {comparison.dialect} names)" if comparison.dialect else ""
-    lines = [style(f"{len(comparison.pairs)} tensors in both: {told or 'none'}{names}", "bold")]
+    lines = [style(f"{counted(len(comparison.pairs), 'tensor')} in both: {told or 'none'}{names}", "bold")]
     rows = [
         (one.key, one.verdict, _detail(one.verdict, one.shapes, one.dtypes, one.largest))
         for one in comparison.pairs

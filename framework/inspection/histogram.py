@@ -50,11 +50,14 @@ def summarise(tensor: LazyTensor) -> Summary:
     """Look at all values of a tensor once for the range, and once more for the histogram.
 
     Needed memory is that of a few chunks where the file can be mapped, and of the tensor otherwise.
+    Of types that torch stores but cannot calculate with (packed 4 bits), only the elements are counted.
 
     Raises:
         CheckpointError: The file is not what it was, or damaged.
     """
     values = _flat(tensor.map())
+    if not has_numbers(values.dtype):
+        return Summary(values.numel(), 0, 0, 0, 0.0, 0.0, 0.0, 0.0, ())
     elements = finite = nan = zeros = 0
     low, high, mean, spread = math.inf, -math.inf, 0.0, 0.0
     for chunk in _chunks(values):
@@ -75,6 +78,15 @@ def summarise(tensor: LazyTensor) -> Summary:
         return Summary(elements, 0, nan, 0, 0.0, 0.0, 0.0, 0.0, ())
     std = math.sqrt(spread / finite)
     return Summary(elements, finite, nan, zeros, low, high, mean, std, _bars(values, low, high))
+
+
+def has_numbers(dtype: torch.dtype) -> bool:
+    """Tell whether torch can calculate with the values of a type."""
+    try:
+        torch.empty(1, dtype=dtype).to(torch.complex128)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _bars(values: Tensor, low: float, high: float) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
-from framework.inspection.histogram import summarise
+from framework.inspection.histogram import has_numbers, summarise
 from framework.pretrain.checkpoint import LazyTensor
 from framework.pretrain.formats.lazy import HeldTensor
 from framework.pretrain.inventory import Inventory
@@ -18,7 +18,7 @@ class TensorStats:
     """What the values of a tensor are like.
 
     Attributes:
-        mean: Mean of the finite values.
+        mean: Mean of the finite values; None where there is none, or none that torch can calculate with.
         std: Their standard deviation.
         low: The smallest of them.
         high: The largest of them.
@@ -29,10 +29,10 @@ class TensorStats:
             tensor are one and the same, as a fresh bias's are, that is not looked for.
     """
 
-    mean: float
-    std: float
-    low: float
-    high: float
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
     zero_share: float
     nan: int
     infinite: int
@@ -64,12 +64,12 @@ def _stats(key: str, tensor: LazyTensor, seen: dict[tuple[object, ...], str]) ->
     varies = summary.low != summary.high or summary.finite < summary.elements
     first = seen.setdefault((tensor.kind, tensor.shape, digest), key) if varies else key
     return TensorStats(
-        mean=summary.mean,
-        std=summary.std,
-        low=summary.low,
-        high=summary.high,
+        mean=summary.mean if summary.finite else None,
+        std=summary.std if summary.finite else None,
+        low=summary.low if summary.finite else None,
+        high=summary.high if summary.finite else None,
         zero_share=summary.zeros / max(summary.elements, 1),
         nan=summary.nan,
-        infinite=summary.elements - summary.finite - summary.nan,
+        infinite=summary.elements - summary.finite - summary.nan if has_numbers(values.dtype) else 0,
         equals=first if first != key else None,
     )

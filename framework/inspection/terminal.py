@@ -13,6 +13,9 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
+#: Characters of the widest cell that others are aligned with.
+WIDEST = 120
+
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -63,10 +66,21 @@ def amount(count: int) -> str:
     return str(count)
 
 
+def counted(count: int, what: str) -> str:
+    """Write a number of things: `1 tensor`, `2 tensors`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def columns(rows: Sequence[tuple[str, ...]], indent: str = "  ") -> list[str]:
-    """Write rows with aligned columns; the last one is as long as it is. All text is made printable."""
+    """Write rows with aligned columns; the last one is as long as it is. All text is made printable.
+
+    A cell beyond `WIDEST` is written whole, but does not push the columns of the other rows aside.
+    """
     clean = [tuple(printable(cell) for cell in row) for row in rows]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]) - 1)] if clean else []
+    widths = [
+        max((len(row[i]) for row in clean if len(row[i]) <= WIDEST), default=0)
+        for i in range(len(clean[0]) - 1 if clean else 0)
+    ]
     lines = []
     for row in clean:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]

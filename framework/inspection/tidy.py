@@ -140,11 +140,14 @@ def _role(checkpoint: Checkpoint, spec: PretrainSpec, weights: str) -> str:
     """Return the entry of the averaged weights, or of the others."""
     if weights not in CHOICES:
         raise SpecError(f"weights={weights!r}: accepted are {', '.join(CHOICES)}")
-    entries = [one.name for one in facts_of(checkpoint, spec).entries]
+    facts = facts_of(checkpoint, spec)
+    entries = [one.name for one in facts.entries]
     averaged = [name for name in entries if "ema" in name.lower()]
     others = [name for name in entries if name not in averaged and not name.startswith("optim")]
     if "ema_state_dict" in averaged and "state_dict" in others:  # mmengine's hook swaps them when it saves
         averaged, others = ["state_dict"], ["ema_state_dict"]
+    if not averaged and weights == "raw":
+        return facts.entry
     if not averaged:
         there = ", ".join(name or "the top level" for name in entries)
         raise MismatchError(f"'{spec.path}' has no averaged weights. Its entries: {there}")

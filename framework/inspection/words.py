@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.inspection.architecture import Architecture, config_line
 from framework.inspection.facts import FileFacts, GroupFacts, TensorFacts
-from framework.inspection.terminal import Style, amount, columns, printable, size
+from framework.inspection.terminal import Style, amount, columns, counted, printable, size
 from framework.pretrain.fold import fold
 
 #: Rows of a list that are written before the rest is only counted.
@@ -34,7 +34,7 @@ def describe(facts: FileFacts, pretrain: object, style: Style) -> list[str]:
 
 
 def _head(facts: FileFacts, style: Style) -> list[str]:
-    numbers = f"{len(facts.tensors)} tensors, {amount(facts.elements)} parameters and buffers"
+    numbers = f"{counted(len(facts.tensors), 'tensor')}, {amount(facts.elements)} parameters and buffers"
     types = ", ".join(f"{name} ({count})" for name, count in facts.dtypes.items())
     read = "" if facts.bytes_read is None else f", of which {size(facts.bytes_read)} were fetched"
     rows = [
@@ -67,8 +67,7 @@ def _parts(facts: FileFacts, style: Style) -> list[str]:
 
 
 def _group(one: GroupFacts, unnamed: str) -> tuple[str, ...]:
-    tensors = "1 tensor" if one.tensors == 1 else f"{one.tensors} tensors"
-    return one.name or unnamed, tensors, amount(one.elements), size(one.nbytes)
+    return one.name or unnamed, counted(one.tensors, "tensor"), amount(one.elements), size(one.nbytes)
 
 
 def _more(rows: Sequence[object]) -> list[str]:
@@ -136,7 +135,7 @@ def describe_stats(stats: Mapping[str, Any], style: Style) -> list[str]:
     """Return a table of what `stats_of` gives."""
     rows: list[tuple[str, ...]] = [("key", "mean", "std", "low", "high", "zeros", "NaN", "")]
     for key, one in stats.items():
-        figures = [f"{value:.4g}" for value in (one.mean, one.std, one.low, one.high)]
+        figures = ["-" if v is None else f"{v:.4g}" for v in (one.mean, one.std, one.low, one.high)]
         twin = f"equals {one.equals}" if one.equals else ""
         rows.append((key, *figures, f"{one.zero_share:.1%}", str(one.nan), twin))
     lines = columns(rows)

@@ -114,6 +114,14 @@ def test_keys(file: Path) -> None:
     assert "no key matches nothing" in call("inspect", file, "--keys", "nothing")
 
 
+def test_one_long_name_does_not_push_the_others_aside(tmp_path: Path) -> None:
+    torch.save({"a" * 5000: torch.ones(1), "b.weight": torch.ones(2)}, tmp_path / "a.pth")
+    text = call("inspect", tmp_path / "a.pth", "--keys", "*")
+    assert "  b.weight  (2,)  float32" in text and "a" * 5000 in text and "holds   2 tensors" in text
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+    assert "holds   1 tensor," in call("inspect", tmp_path / "a.pth")
+
+
 def test_stats(tmp_path: Path) -> None:
     values = torch.tensor([[1.0, 0.0, float("nan")], [0.0, 5.0, float("inf")]])
     state = {
@@ -131,6 +139,22 @@ def test_stats(tmp_path: Path) -> None:
     assert (stats["b"]["equals"], stats["c"]["equals"], stats["d"]["equals"]) == (None, "b", None)
     assert (stats["d"]["low"], stats["d"]["high"]) == (1.0, 1.0)
     assert "equals b" in call("inspect", tmp_path / "a.pth", "--stats")
+
+
+@pytest.mark.parametrize("name", ["float8_e8m0fnu", "float4_e2m1fn_x2", "bits8"])
+def test_types_that_torch_hardly_calculates_with(name: str, tmp_path: Path) -> None:
+    kind = getattr(torch, name, None)
+    if kind is None:
+        pytest.skip(f"this torch has no {name}")
+    state = {"a": torch.arange(6, dtype=torch.uint8).view(kind), "empty": torch.ones(0), "b": torch.ones(2)}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({**state, "a": torch.full((6,), 7, dtype=torch.uint8).view(kind)}, tmp_path / "b.pth")
+    stats = parsed("inspect", tmp_path / "a.pth", "--stats", "--html", tmp_path / "a.html")["stats"]
+    assert stats["empty"]["mean"] is None and stats["b"]["mean"] == 1
+    assert (stats["a"]["mean"] is None) == (name != "float8_e8m0fnu") and stats["a"]["infinite"] == 0
+    assert "3 equal" in call("diff", tmp_path / "a.pth", tmp_path / "a.pth")
+    pairs = parsed("diff", tmp_path / "a.pth", tmp_path / "b.pth", code=1)["pairs"]
+    assert {one["key"]: one["verdict"] for one in pairs} == {"a": "different", "empty": "equal", "b": "equal"}
 
 
 def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:

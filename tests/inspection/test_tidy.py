@@ -80,6 +80,7 @@ def test_without_averaged_weights(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match=r"has no averaged weights\. Its entries: state_dict"):
         publish(path, tmp_path, "ema")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+    same(safetensors.torch.load_file(publish(path, tmp_path, "raw").path), state())
 
 
 def test_the_mean(tmp_path: Path) -> None:

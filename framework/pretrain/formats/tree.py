@@ -153,7 +153,7 @@ class _Walk:
         return inner if isinstance(inner, dict) and self._met_torch > before else Inert(stub.name, inner)
 
     def _module(self, attributes: dict[str, object], depth: int) -> dict[str, Node]:
-        """Return what `state_dict()` would: parameters and persistent buffers, those of submodules included."""
+        """Return what `state_dict()` would: parameters, persistent buffers, and those of submodules."""
         hidden = attributes.get("_non_persistent_buffers_set")
         left_out = [name for name in hidden if isinstance(name, str)] if isinstance(hidden, list) else []
         made: dict[str, Node] = {}
