@@ -41,7 +41,8 @@ def main(command: Callable[[], str]) -> None:
             go_on = go_on_command(sys.argv, os.environ)
             sys.stderr.write(f"{stop}\nGo on with: {go_on}\n")
         sys.exit(128 + stop.signal)
-    sys.stdout.write(f"{result}\n")
+    if is_main_process():
+        sys.stdout.write(f"{result}\n")
 
 
 def _without_worker(message: str) -> str:

@@ -1,14 +1,15 @@
-"""A training whose loss is no number any more ends, before a checkpoint of it is saved."""
+"""A training whose loss or weights are no numbers any more ends, before a checkpoint of it is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.hooks import Hook
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from framework.engine.checkpoint import read_checkpoint
 from framework.engine.resume import checkpoints_of
@@ -22,7 +23,7 @@ _CHANGES = "optim_wrapper.clip_grad.max_norm=1.0, or bfloat16 instead of float16
 
 @HOOKS.register_module()
 class LossCheckHook(Hook):
-    """Stop when the loss is infinite or not a number.
+    """Stop when the loss is infinite or not a number, or when weights are that are about to be saved.
 
     Nothing waits for the device that computes the loss: the device notes the iteration, and the note is read
     every so often, and whenever a checkpoint is about to be saved. On the CPU it is read at once.
@@ -63,21 +64,29 @@ class LossCheckHook(Hook):
             self._look(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Let no checkpoint be saved with the weights after such a loss."""
+        """Let no checkpoint be saved after such a loss, or with such weights: older ones may go for it."""
         self._look(runner)
+        learning = [p.detach() for p in runner.bare_model.parameters() if p.requires_grad]
+        own = (p.to_local() if isinstance(p, DTensor) else p for p in learning)
+        if not bool(torch.stack([torch.isfinite(p).all() for p in own]).all()):
+            done = checkpoint["meta"]["iter"]
+            _stop(runner, f"There are weights after iteration {done} that are infinite or no numbers", done)
 
     def _look(self, runner: Any) -> None:
         failed = 0 if self._failed is None else int(self._failed)
         if failed:
-            runner.writer.wait()
-            raise TrainingError(
-                f"The loss of iteration {failed} (epoch {runner.epoch + 1}) is infinite or not a number. "
-                f"{_how_to_go_on(runner, failed)}"
-            )
+            what = f"The loss of iteration {failed} (epoch {runner.epoch + 1}) is infinite or not a number"
+            _stop(runner, what, failed)
+
+
+def _stop(runner: Any, what: str, failed: int) -> NoReturn:
+    runner.writer.wait()
+    raise TrainingError(f"{what}. {_how_to_go_on(runner, failed)}")
 
 
 def _how_to_go_on(runner: Any, failed: int) -> str:
-    good = next((path for path in _checkpoints_of(runner) if _is_good(path, failed)), None)
+    names = {name for name, _ in runner.bare_model.named_parameters()}
+    good = next((path for path in _checkpoints_of(runner) if _is_good(path, failed, names)), None)
     if good is None:
         return (
             f"No checkpoint was saved before it: begin again with a lower optim_wrapper.optimizer.lr, a "
@@ -92,16 +101,17 @@ def _how_to_go_on(runner: Any, failed: int) -> str:
 
 def _checkpoints_of(runner: Any) -> list[Path]:
     """Return the checkpoints of this run, newest first; an older run may have left others in the work dir."""
-    own = set(runner.message_hub.get_info("kept_ckpts", []))
+    hub = runner.message_hub
+    own = {*hub.get_info("kept_ckpts", []), *hub.get_info("superfluous_ckpts", [])}  # the latter go last
     saved = [path for path in checkpoints_of(Path(runner.work_dir)) if path.name in own]
     return [*saved, Path(runner.resumed_from)] if runner.resumed_from else saved
 
 
-def _is_good(path: Path, failed: int) -> bool:
-    """Tell whether a checkpoint is whole, older than the iteration that failed, and holds numbers."""
+def _is_good(path: Path, failed: int, names: Iterable[str]) -> bool:
+    """Tell whether a checkpoint is whole, older than the iteration that failed, and of sound weights."""
     try:
         state = read_checkpoint(state_file(path))
     except PretrainError:
         return False
-    weights = [value for value in state["state_dict"].values() if isinstance(value, Tensor)]
+    weights = [state["state_dict"][name] for name in names if name in state["state_dict"]]
     return state["meta"]["iter"] < failed and all(bool(torch.isfinite(value).all()) for value in weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -201,7 +202,9 @@ class Runner(_Runner):
             env_cfg: See `framework.engine.distributed.start_processes`.
         """
         start_processes(env_cfg, self.launcher)
-        super().setup_env(env_cfg)
+        with warnings.catch_warnings():  # the log says how many threads there are
+            warnings.filterwarnings("ignore", "Setting (OMP|MKL)_NUM_THREADS", UserWarning)
+            super().setup_env(env_cfg)
         self._timestamp = _unused(self._timestamp)
         if self._starts_again:
             self.start = resume.find_start(self.work_dir, self._start_from)

@@ -149,10 +149,24 @@ def test_a_loss_that_is_no_number_stops_the_training_and_the_good_checkpoint_is_
     make_runner(default_hooks=EVERY_ITERATION, resume=True, load_from=good).train()
 
 
-def test_a_checkpoint_whose_weights_are_no_numbers_is_not_called_good(make_runner):
-    runner = make_runner(Spoil(after=5), default_hooks=EVERY_ITERATION)
-    with pytest.raises(TrainingError, match=r"iteration 6 .*last good checkpoint is \S+/iter_4\.pth"):
+def test_weights_that_are_no_numbers_take_the_place_of_no_checkpoint(make_runner, tmp_path):
+    hook = dict(type="CheckpointHook", by_epoch=False, interval=1, max_keep_ckpts=1)
+    runner = make_runner(Spoil(after=5), default_hooks=dict(checkpoint=hook))
+    message = r"weights after iteration 5 .*infinite or no numbers.*last good checkpoint is \S+/iter_4\.pth"
+    with pytest.raises(TrainingError, match=message):
         runner.train()
+    assert [path.name for path in (tmp_path / "run").glob("*.pth")] == ["iter_4.pth"]
+
+
+def test_a_checkpoint_whose_weights_are_no_numbers_is_not_called_good(make_runner, tmp_path):
+    late = dict(EVERY_ITERATION, loss_check=dict(type="LossCheckHook"))
+    make_runner(default_hooks=late, train_cfg=dict(by_epoch=False, max_iters=5)).train()
+    state = read_checkpoint(tmp_path / "run" / "iter_5.pth")
+    state["state_dict"]["head.fc.weight"][0, 0] = float("inf")
+    write_checkpoint(state, tmp_path / "run" / "iter_5.pth")
+    again = make_runner(default_hooks=late, train_cfg=dict(by_epoch=False, max_iters=9), resume=True)
+    with pytest.raises(TrainingError, match=r"iteration 6 .*last good checkpoint is \S+/iter_4\.pth"):
+        again.train()
 
 
 def test_no_checkpoint_of_an_older_run_is_called_good(make_runner, tmp_path):
