@@ -24,6 +24,7 @@ class Alignment:
         file_prefix: What stands before it in the file's names.
         score: Number of elements matched in name and shape.
         alternatives: File prefixes that fit as well, and were left for their role or place.
+        undecided: Those of them that nothing but their place tells from the one that was taken.
         pairs: Name in the module -> name or operation in the file.
         kinds: Name in the module -> how its shape may be adapted, as the table says.
     """
@@ -33,6 +34,7 @@ class Alignment:
     file_prefix: str
     score: float
     alternatives: tuple[str, ...]
+    undecided: tuple[str, ...]
     pairs: Mapping[str, Entry]
     kinds: Mapping[str, str]
 
@@ -52,11 +54,11 @@ def identical(wanted: Mapping[str, Shape], sizes: Mapping[str, int], file: Inven
         if one is None or one.tensor.shape != shape:
             return None
         pairs[name] = prefix + name
-    return Alignment(None, "", prefix, sum(sizes.values()), (), pairs, {})
+    return Alignment(None, "", prefix, sum(sizes.values()), (), (), pairs, {})
 
 
 def guess(wanted: Mapping[str, Shape], file: Inventory) -> Alignment | None:
     """Align by order and shapes, whatever the names are; None where nothing goes together."""
     proposal = propose(wanted, file)
     score = proposal.coverage * sum(prod(shape) for shape in wanted.values())
-    return Alignment(ALIGN, "", "", score, (), proposal.pairs, {}) if proposal.pairs else None
+    return Alignment(ALIGN, "", "", score, (), (), proposal.pairs, {}) if proposal.pairs else None

@@ -48,6 +48,7 @@ def differences(plan: Plan, file: Inventory) -> list[str]:
         _deeper_module(plan),
         _deeper_file(plan, file, rest),
         _other_shapes(plan),
+        _other_numbers(plan),
         _other_parts(plan, rest),
     )
     return [words for words in found if words]
@@ -99,6 +100,14 @@ def _other_shapes(plan: Plan) -> str:
     if share < WIDER:
         return ""
     return f"{share:.0%} of the module are in layers that have other shapes in the file"
+
+
+def _other_numbers(plan: Plan) -> str:
+    """Tell of weights whose numbers mean nothing by themselves: quantised ones."""
+    names = [miss.name for miss in plan.mismatched if miss.reason]
+    if not names:
+        return ""
+    return f"the file has no plain numbers, but perhaps quantised ones, for {_listed(names, ())}"
 
 
 def _other_parts(plan: Plan, rest: Mapping[str, Shape]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from framework.pretrain import adapt
 from framework.pretrain.adapt import IDENTITY
-from framework.pretrain.align import describe, propose
 from framework.pretrain.checkpoint import Checkpoint, LazyTensor, open_checkpoint
 from framework.pretrain.deferred import (
     deferred_init,
@@ -23,12 +21,11 @@ from framework.pretrain.deferred import (
     will_be_changed,
     will_be_loaded,
 )
-from framework.pretrain.dialects import TABLES
 from framework.pretrain.guard import guard_init, remember
-from framework.pretrain.inventory import Inventory, take_inventory, unwrapped
+from framework.pretrain.inventory import Inventory, take_inventory
 from framework.pretrain.operation import Entry
-from framework.pretrain.plan import Assignment, Plan, check_plan, make_plan
-from framework.pretrain.reading import read_names
+from framework.pretrain.plan import Assignment, Plan, make_plan
+from framework.pretrain.refusal import check
 from framework.pretrain.report import LoadReport, announce, make_report
 from framework.pretrain.source import fetch
 from framework.pretrain.spec import PretrainSpec, parse_spec
@@ -58,14 +55,7 @@ def load_pretrained(module: nn.Module, pretrain: Any, *, where: str = "pretrain"
     """
     wanted, spec, checkpoint, file, plan = _prepare(module, pretrain, where)
     report = _worded(module, where, spec, checkpoint, file, plan)
-    check_plan(
-        plan,
-        spec,
-        report.unlike,
-        describe=lambda: report.described(_producer(file)),
-        summarise=lambda: "\n".join(report.table()),
-        propose=lambda: _proposal(plan, spec, file),
-    )
+    check(report, plan, spec, file)
     _write(wanted, plan, file, spec.mmap)
     remember(module, report)
     guard_init(module)
@@ -121,25 +111,6 @@ def _worded(
     module: nn.Module, where: str, spec: PretrainSpec, checkpoint: Checkpoint, file: Inventory, plan: Plan
 ) -> LoadReport:
     return make_report(type(module).__name__, where, spec, checkpoint, file, plan)
-
-
-def _producer(file: Inventory) -> str:
-    """Say what the names of a file look like, whatever the module wants."""
-    sizes = {name: math.prod(one.tensor.shape) for name, one in file.tensors.items()}
-    reading = read_names(sizes, TABLES)
-    if reading is None:
-        return ""
-    producers = reading.table.columns[reading.column].producers
-    return f"looks like a {reading.table.name} in {reading.column} names, as written by {producers}"
-
-
-def _proposal(plan: Plan, spec: PretrainSpec, file: Inventory) -> str:
-    """Say how `revise_keys` would load more, if order and shapes tell."""
-    if spec.dialect is not None or not file.tensors:
-        return ""
-    wanted = {unwrapped(name): shape for name, shape in plan.shapes.items() if name not in plan.ignored}
-    proposal = propose(wanted, file)
-    return describe(proposal) if proposal.coverage > plan.coverage else ""
 
 
 def _write(wanted: Wanted, plan: Plan, file: Inventory, mmap: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,7 +13,7 @@ from framework.pretrain.align import ALIGN
 from framework.pretrain.alignment import Alignment, guess
 from framework.pretrain.dialects import TABLES, WHOLE
 from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED
-from framework.pretrain.errors import CoverageError, MismatchError, SpecError
+from framework.pretrain.errors import SpecError
 from framework.pretrain.fit import Fitter
 from framework.pretrain.inventory import Inventory, last_of, unwrapped, unwrapped_names
 from framework.pretrain.match import align, entry_shape
@@ -137,53 +137,6 @@ def make_plan(wanted: Wanted, file: Inventory, spec: PretrainSpec) -> Plan:
     )
 
 
-def check_plan(
-    plan: Plan,
-    spec: PretrainSpec,
-    unlike: Sequence[str],
-    describe: Callable[[], str],
-    summarise: Callable[[], str],
-    propose: Callable[[], str] = str,
-) -> None:
-    """Refuse a plan that loads too little or another network, or that `strict` forbids.
-
-    Args:
-        plan: The plan.
-        spec: The bounds.
-        unlike: In what the file's network is another one than the module's.
-        describe: Gives the file in words, for messages.
-        summarise: Gives the report's table, for messages.
-        propose: Gives rules that would load more, for messages.
-
-    Raises:
-        CoverageError: Nothing matched, or less than `min_coverage`.
-        MismatchError: The file's network has another size, or other parts; or `strict`, and something is
-            fresh, mismatched or unexpected.
-    """
-    if plan.total_size == 0:
-        raise CoverageError(f"{describe()}\nThe module has no parameters outside `ignore_keys` to load into")
-    if plan.loaded_size == 0 or plan.coverage < spec.min_coverage:
-        share = "nothing" if plan.loaded_size == 0 else f"only {plan.coverage:.1%} of the parameters"
-        raise CoverageError(
-            f"{describe()}\nLoading it would fill {share} of the module "
-            f"(min_coverage={spec.min_coverage:g}), so it was left as it was.\n{summarise()}\n"
-            "Try: another file for this architecture; `sub_level` or `key` to name the part to take; "
-            f"`revise_keys` to rename; a smaller `min_coverage` if so little is meant.\n{propose()}".rstrip()
-        )
-    if unlike and spec.min_coverage >= PretrainSpec.min_coverage:
-        raise MismatchError(
-            f"{describe()}\nThe file's network is another one than the module, which was left as it was:\n"
-            f"{summarise()}\nTry: the file of a network of this size and kind; `ignore_keys` with what is "
-            f"meant to be new; a `min_coverage` below {PretrainSpec.min_coverage:g} if a part is meant."
-            f"\n{propose()}".rstrip()
-        )
-    if spec.strict and (plan.fresh or plan.mismatched or plan.unexpected):
-        raise MismatchError(
-            f"{describe()}\nstrict=True: file and module differ, so the module was left as it was.\n"
-            f"{summarise()}"
-        )
-
-
 def _check_dialect(dialect: str | None) -> None:
     known = sorted({ALIGN, *(column for table in (*TABLES, *WHOLE) for column in table.columns)})
     if dialect is not None and dialect not in known:
@@ -249,6 +202,8 @@ def _judge(
     fitter = Fitter(wanted, file, alignment, spec.adapt)
     for name, entry in pairs.items():
         adaptation, reason = fitter.adaptation(name, entry), fitter.unlike(name, entry)
+        if reason and last_of(name) in BOOKKEEPING:
+            continue  # a counter that was made a half along with the weights
         if adaptation is None or reason:
             shape = entry_shape(entry, file)
             mismatched.append(Mismatch(name, wanted.shapes[name], entry, shape, reason))

@@ -71,6 +71,8 @@ class LoadReport:
         elsewhere: Other entries of the file -> number of keys.
         idle_ignores: `ignore_keys` that matched nothing.
         idle_rules: `revise_keys` that matched nothing.
+        undecided: Networks of the file that fit equally well, as fields of `pretrain` that choose one; a load
+            is refused then.
         unlike: In what the file's network is another one than the module's; a load is refused then.
         coverage: Share of the module's elements that come from the file, in [0, 1].
         tensors: Key of the module -> record.
@@ -97,6 +99,7 @@ class LoadReport:
     elsewhere: Mapping[str, int]
     idle_ignores: tuple[str, ...]
     idle_rules: tuple[str, ...]
+    undecided: tuple[str, ...]
     unlike: tuple[str, ...]
     coverage: float
     tensors: Mapping[str, TensorRecord]
@@ -186,6 +189,7 @@ class LoadReport:
         inside = self.left_inside()
         beside = [key for key in self.unexpected if key not in set(inside)]
         lines = [
+            ("undecided", list(self.undecided), "networks that fit equally well"),
             ("unlike", list(self.unlike), "the file is of another network"),
             (
                 "fresh",
@@ -249,6 +253,7 @@ def make_report(
         elsewhere=plan.elsewhere,
         idle_ignores=plan.idle_ignores,
         idle_rules=plan.idle_rules,
+        undecided=_undecided(plan, file),
         unlike=tuple(differences(plan, file)),
         coverage=plan.coverage,
         tensors=_records(plan, file),
@@ -300,6 +305,20 @@ def _entry(plan: Plan, file: Inventory) -> str:
         entry = file.tensors[names_of(source)[0]].entry
         counts[entry] = counts.get(entry, 0) + 1
     return max(counts, key=counts.__getitem__) if counts else ""
+
+
+def _undecided(plan: Plan, file: Inventory) -> tuple[str, ...]:
+    """Write the fields that choose one of the networks that fit equally well; nothing where one is chosen."""
+    if plan.alignment is None or not plan.alignment.undecided:
+        return ()
+    fields = []
+    for prefix in (plan.alignment.file_prefix, *plan.alignment.undecided):
+        place = prefix.rstrip(".")
+        entries = [entry for entry in file.entries if entry and f"{place}.".startswith(f"{entry}.")]
+        entry = max(entries, key=len, default="")
+        part = place[len(entry) :].lstrip(".")
+        fields.append(f"sub_level={part!r}" if part else f"key={entry!r}")
+    return tuple(fields)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

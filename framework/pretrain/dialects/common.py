@@ -42,10 +42,30 @@ PREFERRED = frozenset(
     }
 )
 
-#: Segments behind which tensors have a network's names and are not its weights, or not the final ones.
-NO_WEIGHTS = frozenset(
+#: Words of a segment (`model_ema`, `emaModel`) that say that a network is an average of a training's weights.
+AVERAGED = frozenset({"ema", "averaged", "average", "avg", "swa", "shadow", "polyak"})
+
+#: (words of the one to take, words of the one to leave) in segments that differ in them.
+PREFERRED_WORDS = (
+    (frozenset({"teacher"}), frozenset({"student"})),
+    (frozenset({"query", "q"}), frozenset({"key", "k"})),
+    (frozenset({"online"}), frozenset({"target"})),  # BYOL and its kin evaluate the online network
+)
+
+#: Words of a network that follows another in training, where the other has no word for its role.
+FOLLOWING = frozenset({"momentum", "key"})
+
+#: Segments behind which tensors have a network's names and belong to its training.
+TRAINING = frozenset(
     {"grad", "grads", "gradients", "optimizer", "exp_avg", "exp_avg_sq", "momentum_buffer", "fisher"}
-    | {"init", "initial", "init_state_dict", "initial_state_dict", "old", "prev", "previous"}
+)
+
+#: Words of segments behind which there may be such tensors: `optimizer_state`, but also Flax's `opt.target`.
+TRAINING_WORDS = frozenset({"optimizer", "optimizers", "optim", "opt", "grad", "grads", "adam"})
+
+#: Segments behind which tensors have a network's names and are not its weights, or not the final ones.
+NO_WEIGHTS = (
+    TRAINING | {"init", "initial", "init_state_dict", "initial_state_dict"} | {"old", "prev", "previous"}
 )
 
 #: Where a network is usually kept: taken before an entry of another name that fits as well.
