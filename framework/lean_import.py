@@ -1,7 +1,8 @@
 """mmengine without transformers, which it imports wherever that is installed, for one optimiser.
 
 That import takes most of a second, and most runs do not use it. So it is refused during the first import of
-`mmengine.optim`, to the importing thread alone; `framework.engine.optim` registers the optimiser instead.
+`mmengine.optim`, to the importing thread alone, by a finder that is gone afterwards. The optimiser is put
+where mmengine would have put it, and imports transformers when it is built.
 """
 
 from __future__ import annotations
@@ -43,3 +44,16 @@ def left_out(package: str) -> Iterator[None]:
 
 with left_out("transformers"):
     import mmengine.optim  # noqa: F401
+
+from mmengine.registry import OPTIMIZERS  # noqa: E402
+
+
+def adafactor(params: Any, **arguments: Any) -> Any:
+    """Build the optimiser of transformers, which has to be installed; torch's own is `TorchAdafactor`."""
+    from transformers import Adafactor
+
+    return Adafactor(params, **arguments)
+
+
+if "Adafactor" not in OPTIMIZERS.module_dict:
+    OPTIMIZERS.register_module(name="Adafactor", module=adafactor)

@@ -7,7 +7,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
+import mmengine.registry
 import pytest
+import torch
 
 from framework.lean_import import left_out
 
@@ -40,3 +42,13 @@ def test_transformers_is_not_imported_with_the_package(first):
     pytest.importorskip("transformers")
     code = f"import sys, {first}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_its_optimiser_is_where_mmengine_puts_it():
+    transformers = pytest.importorskip("transformers")
+    from framework.registry import OPTIMIZERS
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    for registry in (OPTIMIZERS, mmengine.registry.OPTIMIZERS):
+        built = registry.build({"type": "Adafactor", "params": [weight], "relative_step": False, "lr": 0.1})
+        assert isinstance(built, transformers.Adafactor)

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from framework.engine.history import record
 from framework.errors import ConfigError
-from framework.registry import OPTIM_WRAPPERS, OPTIMIZERS
+from framework.registry import OPTIM_WRAPPERS
 
 #: torch's own first factor of the loss.
 INITIAL_SCALE = 2.0**16
@@ -104,11 +104,3 @@ class AmpOptimWrapper(OptimWrapper):
         """Run the model in mixed precision, and without gradient exchange while gradients are added up."""
         with super().optim_context(model), torch.autocast(self.device, dtype=self.dtype):
             yield
-
-
-@OPTIMIZERS.register_module(name="Adafactor")
-def adafactor(params: Any, **arguments: Any) -> Any:
-    """Build the optimiser of transformers, which has to be installed; torch's own is `TorchAdafactor`."""
-    from transformers import Adafactor
-
-    return Adafactor(params, **arguments)
