@@ -243,7 +243,8 @@ def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], li
     """Take the best candidate; among equals the preferred role, then the same names, then the shortest.
 
     Returns:
-        The candidate, the prefixes of its equals, and those of them that have no other role than it.
+        The candidate, the prefixes of its equals, and those of them that have no other role than it, and
+        are not further in.
     """
     best = max(votes.values())
     equals = [c for c, score in votes.items() if score >= TIE * best]
@@ -258,7 +259,8 @@ def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], li
 
     chosen, *others = sorted(equals, key=rank)
     left = list(dict.fromkeys(c.file_prefix for c in others))
-    return chosen, left, [prefix for prefix in left if roles[prefix] == roles[chosen.file_prefix]]
+    beside = [prefix for prefix in left if not prefix.startswith(chosen.file_prefix)]
+    return chosen, left, [prefix for prefix in beside if roles[prefix] == roles[chosen.file_prefix]]
 
 
 def _same_place(chosen: _Candidate, votes: Mapping[_Candidate, float]) -> Iterator[_Candidate]:

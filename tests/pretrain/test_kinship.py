@@ -139,3 +139,18 @@ def test_one_of_two_networks_side_by_side_is_a_part(tmp_path) -> None:
 def test_the_error_is_a_mismatch(tmp_path) -> None:
     with pytest.raises(MismatchError, match="another one than the module"):
         BACKBONES.build(dict(resnet(), pretrain=saved(resnet(34), tmp_path)))
+
+
+def test_quantised_weights_are_no_numbers(tmp_path) -> None:
+    state = BACKBONES.build(vit()).state_dict()
+    name = "blocks.1.attn.proj.weight"
+    torch.save({**state, name: (state[name] * 100).to(torch.int8)}, tmp_path / "quantised.pth")
+    with pytest.raises(MismatchError, match=r"quantised ones, for blocks\.1\.attn\.proj\.weight"):
+        BACKBONES.build(vit(pretrain=str(tmp_path / "quantised.pth")))
+
+
+def test_counters_that_became_halves_are_not_told(tmp_path) -> None:
+    state = BACKBONES.build(resnet()).state_dict()
+    torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.pth")
+    report = BACKBONES.build(dict(resnet(), pretrain=str(tmp_path / "half.pth"))).pretrain_report
+    assert report.clean and "bn1.num_batches_tracked" in report.computed
