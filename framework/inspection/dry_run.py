@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from framework.config import without_pretrain
+from framework.inspection.given import explained
 from framework.pretrain.align import propose
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.deferred import deferred_init, noted_init
@@ -58,7 +59,7 @@ def dry_run(model: Mapping[str, Any], pretrain: Any) -> DryRun:
     runs: list[DryRun] = []
     try:
         with torch.random.fork_rng(devices=[]), deferred_init():
-            with noted_init():
+            with noted_init(), explained("the model cannot be built"):
                 module = MODELS.build(without_pretrain(dict(model)))
             report = plan_pretrained(module, spec)
             rules = _proposed(report, spec)

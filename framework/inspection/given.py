@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from framework.errors import ConfigError, did_you_mean
-from framework.pretrain.errors import SpecError
+from framework.pretrain.errors import PretrainError, SpecError
 from framework.pretrain.spec import FIELDS
 
 #: How a field of `pretrain` begins on the command line: `--pretrain.key teacher`.
 FIELD = "--pretrain."
+
+
+#: What the code of a config, and that of a class at a wrong value, raises.
+_WRONG = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Tell of whatever the code of a config or a class raises as a `ConfigError`.
+
+    Args:
+        what: What was tried, in words.
+
+    Raises:
+        ConfigError: Any such error. Those of this package, and of the operating system, stay as they are.
+    """
+    try:
+        yield
+    except (ConfigError, PretrainError):
+        raise
+    except (*_WRONG, TypeError, ValueError) as error:
+        raise ConfigError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def pretrain_of(path: str, fields: Mapping[str, Any]) -> Any:
@@ -72,7 +95,8 @@ def model_config(text: str | os.PathLike[str]) -> dict[str, Any]:
     if "dict(" not in str(text):
         from framework.config import load_config
 
-        model = load_config(text)["model"]
+        with explained(f"the config {text} cannot be run"):
+            model = load_config(text)["model"]
         return dict(model.to_dict() if hasattr(model, "to_dict") else model)
     value = _written(str(text))
     if "type" not in value and len(value) == 1:  # backbone=dict(...)

@@ -205,6 +205,8 @@ def _write(
     source: _Source, folder: Path, name_of: Callable[[str], str], value: Callable[[str], Tensor]
 ) -> Written:
     """Write a safetensors file tensor by tensor, and give it its name when its hash is known."""
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(f"'{folder}' is a file: name a folder to write into")
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{os.getpid()}.part"
     digest = sha256()

@@ -251,6 +251,27 @@ def test_errors_end_with_2(tmp_path: Path, file: Path) -> None:
     assert error.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model = 1 / 0", "division by zero"),
+        ("model = dict(type='ResNet', depth=18, base_channels=-8)", "negative dimension"),
+        ("model = dict(type='ResNet', depth=18, in_channels='three')", "cannot be built: TypeError"),
+        ("import no_such_module", "no_such_module"),
+        ("model = dict(type='ResNet', dept=18)", "did you mean depth"),
+    ],
+)
+def test_a_wrong_config_does_not_end_as_a_difference_does(
+    text: str, told: str, file: Path, tmp_path: Path
+) -> None:
+    """What ends with a traceback ends with 1, and that means that something would be missing."""
+    assert told in call("diff", file, write(tmp_path / "config.py", text), code=2)
+
+
+def test_a_file_where_a_folder_is_wanted(file: Path) -> None:
+    assert "is a file: name a folder" in call("publish", file, "-o", file, code=2)
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
