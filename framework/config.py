@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import tempfile
+import traceback
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +61,43 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     """
     file = find_config(path)
     check_sources(file)
-    return Config.fromfile(file, lazy_import=False if _has_base(file) else None, format_python_code=False)
+    config = _read(file)
+    vars(config)["_format_python_code"] = False  # to format what is logged takes long, and fails at functions
+    return config
+
+
+def _read(file: Path) -> Config:
+    if not _runs_at_once(file):
+        return _read_lazily(file)
+    config = Config.fromfile(file, lazy_import=False)
+    for name in [name for name, value in config.items() if isinstance(value, type)]:
+        config.pop(name)  # imported, to be used below
+    _name_types(config._cfg_dict)
+    return config
+
+
+def _read_lazily(file: Path) -> Config:
+    """Read a config with `read_base`, whose imports mmengine replaces by names, which cannot be called."""
+    try:
+        return Config.fromfile(file)
+    except RuntimeError as error:
+        if str(error):
+            raise
+        *_, place, _ = traceback.extract_tb(error.__traceback__)
+        raise ConfigError(
+            f"{place.filename}, line {place.lineno}, calls what it has imported ({place.line}), which a "
+            "config that is inherited with read_base() cannot: inherit it with _base_ = '...'"
+        ) from error
+
+
+def _name_types(node: Any) -> None:
+    """Replace classes and functions by dotted names: registries look these up, and they can be saved."""
+    for value in node.values() if isinstance(node, Mapping) else node:
+        if isinstance(value, (Mapping, list, tuple)):
+            _name_types(value)
+    kind = node.get("type") if isinstance(node, Mapping) else None
+    if callable(kind):
+        node["type"] = f"{kind.__module__}.{kind.__qualname__}"
 
 
 def find_config(path: str | os.PathLike[str]) -> Path:
@@ -135,5 +172,6 @@ def is_pretrained_init(init: Any) -> bool:
     return isinstance(init, Mapping) and init.get("type") in ("Pretrained", "PretrainedInit")
 
 
-def _has_base(file: Path) -> bool:
+def _runs_at_once(file: Path) -> bool:
+    """Tell whether a file is a program without `read_base`, which mmengine has a way of its own to run."""
     return file.suffix == ".py" and "read_base" not in file.read_text(encoding="utf-8")

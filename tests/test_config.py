@@ -37,6 +37,22 @@ def test_functions_of_python_may_be_used_in_a_config(write):
     assert load_config(path).model.path == "a/b"
 
 
+def test_classes_in_the_place_of_names(write, tmp_path):
+    path = write(
+        "a.py", "from torch import nn\nfrom torch.nn import Linear\nmodel = [dict(type=Linear, k=nn.ReLU)]\n"
+    )
+    config = load_config(path)
+    assert (sorted(config), config.model[0].type) == (["model"], "torch.nn.modules.linear.Linear")
+    assert "torch.nn.modules.linear.Linear" in config.pretty_text
+
+
+def test_what_read_base_cannot_inherit(write):
+    write("a.py", "import torch\nmodel = dict(type='A', k=torch.ones(2))\n")
+    path = write("b.py", "from mmengine.config import read_base\nwith read_base():\n    from .a import *\n")
+    with pytest.raises(ConfigError, match=r"a\.py, line 2, calls what it has imported .*_base_ = "):
+        load_config(path)
+
+
 def test_yaml_and_json(write):
     write("base.yaml", "model: {type: A, depth: 3}\n")
     assert load_config(write("a.yaml", "_base_: base.yaml\nmodel: {depth: 4}\n")).model == dict(
