@@ -111,24 +111,36 @@ def _other_numbers(plan: Plan) -> str:
 
 
 def _other_parts(plan: Plan, rest: Mapping[str, Shape]) -> str:
-    """Tell of layers that were loaded without parts that the tables know: they compute something else then.
+    """Tell of layers that were loaded without parts that the file has: they compute something else then.
 
-    A part that the module has more, in turn, is one that was added to it.
+    A part that the module has more is one that was added to it. And a module may end within a layer.
     """
     dialect = plan.alignment.dialect if plan.alignment else None
-    left = {name: _own_name(name, dialect) for name in rest if _is_known(name)}
+    left = {name: _own_name(name, dialect) for name in rest if _is_part(name)}
     if not left:
         return ""
     sources = {names_of(one.entry)[0]: one.name for one in plan.assignments}
     own = {name: _own_name(name, dialect) for name in sources}
     here, there = _by_block(dict.fromkeys(sources.values(), ())), _by_block(dict.fromkeys(own.values(), ()))
-    left = {name: _layer(own, there) for name, own in left.items() if _layer(own, there)}
-    if not left:
+    left = {name: layer for name, own_name in left.items() if (layer := _layer(own_name, there))}
+    met = {_layer(ours, here) for name, ours in sources.items() if _layer(own[name], there) in left.values()}
+    if not left or _is_last(met, plan):
         return ""
-    met = {_layer(sources[name], here) for name in sources if _layer(own[name], there) in left.values()}
     fresh = [name for name in plan.fresh if _layer(name, here) in met - {""}]
     instead = f"; the module has {_listed(fresh, sources.values())} instead" if fresh else ""
     return f"layers of the file have parts that the module's lack: {_listed(left, sources)}{instead}"
+
+
+def _is_part(name: str) -> bool:
+    """Tell whether a tensor of a file is a part of a network, and no buffer that may be computed."""
+    return last_of(name) == "weight" or "lora_" in name or any(table.locate_all(name) for table in TABLES)
+
+
+def _is_last(layers: Collection[str], plan: Plan) -> bool:
+    """Tell whether these are one layer of a module, behind which nothing was loaded."""
+    places = {one.name for one in plan.assignments}
+    last = [name for name in plan.shapes if name in places and last_of(name) not in _NO_WEIGHTS][-1]
+    return len(layers) == 1 and all(last.startswith(f"{layer}.") for layer in layers)
 
 
 def _more_layers(extra: Mapping[str, Shape], loaded: Mapping[str, Shape], met: Collection[str]) -> list[str]:
@@ -186,10 +198,6 @@ def _is_in(name: str, stack: str) -> bool:
 def _layer(name: str, layers: Collection[str]) -> str:
     """Return the innermost of these layers that a name is in, '' where it is in none."""
     return next((block for block in reversed([*_blocks(name)]) if block in layers), "")
-
-
-def _is_known(name: str) -> bool:
-    return any(table.locate_all(name) for table in TABLES)
 
 
 def _own_name(name: str, dialect: str | None) -> str:

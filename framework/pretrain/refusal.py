@@ -101,6 +101,10 @@ def _worded(report: LoadReport, file: Inventory, why: str, advice: str = "") -> 
 
 def _producer(file: Inventory) -> str:
     """Say what the names of a file look like, whatever the module wants."""
+    adapters = sum("lora_" in name for name in file.tensors)
+    if adapters:
+        what = "only a LoRA adapter, and no network" if adapters * 2 > len(file.tensors) else "a LoRA adapter"
+        return f"holds {what}: merge it into its base with PEFT's merge_and_unload, and save that"
     sizes = {name: math.prod(one.tensor.shape) for name, one in file.tensors.items()}
     reading = read_names(sizes, TABLES)
     if reading is None:

@@ -154,3 +154,41 @@ def test_counters_that_became_halves_are_not_told(tmp_path) -> None:
     torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.pth")
     report = BACKBONES.build(dict(resnet(), pretrain=str(tmp_path / "half.pth"))).pretrain_report
     assert report.clean and "bn1.num_batches_tracked" in report.computed
+
+
+LORA = {
+    "beside the weights": "blocks.{}.attn.qkv.lora_A",
+    "alone": "base_model.model.blocks.{}.attn.qkv.lora_A.weight",
+}
+
+
+@pytest.mark.parametrize("where", LORA)
+def test_adapters_of_low_rank_are_called_so(where, tmp_path) -> None:
+    state = BACKBONES.build(vit()).state_dict() if where == "beside the weights" else {}
+    torch.save(
+        {**state, **{LORA[where].format(i): torch.rand(2, 32) for i in range(3)}}, tmp_path / "lora.pth"
+    )
+    only = "only a LoRA adapter, and no network" if where == "alone" else "a LoRA adapter"
+    with pytest.raises(ValueError, match=f"holds {only}: merge it"):
+        BACKBONES.build(vit(pretrain=str(tmp_path / "lora.pth")))
+
+
+def test_a_part_that_no_table_knows_is_missed_as_well(tmp_path) -> None:
+    state = BACKBONES.build(vit()).state_dict()
+    scale = {f"blocks.{i}.attn.observer.scale": torch.ones(1) for i in range(3)}
+    torch.save({**state, **scale}, tmp_path / "buffer.pth")
+    assert BACKBONES.build(vit(pretrain=str(tmp_path / "buffer.pth"))).pretrain_report.coverage == 1
+    norm = {f"blocks.{i}.attn.q_norm.weight": torch.ones(16) for i in range(3)}
+    torch.save({**state, **norm}, tmp_path / "part.pth")
+    with pytest.raises(MismatchError, match=r"lack: blocks\.\{0\.\.\.2\}\.attn\.q_norm\.weight"):
+        BACKBONES.build(vit(pretrain=str(tmp_path / "part.pth")))
+
+
+def test_a_module_may_end_within_a_layer(tmp_path) -> None:
+    whole = BACKBONES.build(resnet())
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    first = nn.Module()
+    first.layer1 = whole.layer1
+    first.layer2 = nn.Sequential(whole.layer2[0], nn.Module())
+    first.layer2[1].conv1 = whole.layer2[1].conv1
+    assert load_pretrained(first, tmp_path / "whole.pth").coverage == 1

@@ -64,9 +64,9 @@ def test_an_archive_like_openais(whole, tmp_path, filled, assert_close) -> None:
     torch.jit.save(torch.jit.script(theirs), tmp_path / "ViT-tiny.pt")
     ours = BACKBONES.build(dict(CLIP_VIT, **QUICK, out_type="raw", pretrain=str(tmp_path / "ViT-tiny.pt")))
     report = ours.pretrain_report
-    assert (report.format, report.dialect, report.entry) == ("torchscript", "clip", "visual")
+    assert (report.format, report.dialect, report.prefix) == ("torchscript", "clip", "visual.")
     assert not report.fresh and not report.mismatched
-    assert "proj" in report.unexpected and ours.pos_embed.dtype == torch.float32
+    assert "visual.proj" in report.unexpected and ours.pos_embed.dtype == torch.float32
     assert_close(ours_on(ours), tokens(theirs.float()))
 
 
