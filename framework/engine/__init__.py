@@ -5,6 +5,7 @@ from framework.config import load_config
 from framework.engine.checkpoint import read_checkpoint, save_checkpoint
 from framework.engine.checkpoint_hook import CheckpointHook
 from framework.engine.dino_hooks import DINOFreezeLastLayerHook, DINOTeacherTempWarmupHook
+from framework.engine.early_stopping import EarlyStoppingHook
 from framework.engine.lars import LARS
 from framework.engine.logger_hook import LoggerHook
 from framework.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
@@ -30,6 +31,7 @@ __all__ = [
     "DINOFreezeLastLayerHook",
     "DINOTeacherTempWarmupHook",
     "DefaultOptimWrapperConstructor",
+    "EarlyStoppingHook",
     "EpochBasedTrainLoop",
     "IterBasedTrainLoop",
     "IterTimerHook",

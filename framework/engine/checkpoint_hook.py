@@ -142,8 +142,15 @@ class CheckpointHook(Hook):
         runner.logger.info(f"Best so far: {name} {score:.4f}, kept as {best}")
 
     def after_train(self, runner: Any) -> None:
-        """Wait until everything is written."""
+        """Save, if the training stopped before its time; wait until everything is written."""
+        done = runner.epoch if self.by_epoch else runner.iter
+        stopped = runner.train_loop.stop_training and self._name(runner, done) != self._last(runner)
+        if self.save_last and stopped:
+            self._save(runner, done, {"epoch": runner.epoch, "iter": runner.iter})
         runner.writer.wait()
+
+    def _last(self, runner: Any) -> str | None:
+        return runner.message_hub.get_info("last_ckpt")
 
     def _metric(self, metrics: Mapping[str, float]) -> str:
         name = next(iter(metrics)) if self.save_best == "auto" else str(self.save_best)

@@ -239,3 +239,24 @@ def test_a_checkpoint_names_no_other_files_for_removal(make_runner, tmp_path):
     make_runner(resume=True, default_hooks=hooks, train_cfg=dict(by_epoch=True, max_epochs=2)).train()
     assert mine.exists()
     assert [file.name for file in path.parent.glob("*.pth")] == ["epoch_2.pth"]
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_a_training_that_stops_early_is_saved_and_goes_on_counting(make_runner, tmp_path, interval):
+    stop = dict(type="EarlyStoppingHook", monitor="accuracy/top1", patience=3, min_delta=1.0)
+    hooks = dict(checkpoint=dict(type="CheckpointHook", interval=interval))
+    common = dict(custom_hooks=[stop], default_hooks=hooks, train_cfg=dict(by_epoch=True, max_epochs=9))
+    whole = make_runner(**common, work_dir=str(tmp_path / "whole"))
+    whole.train()
+    assert whole.epoch == 4  # the first is the best, and three follow
+    assert (tmp_path / "whole" / "last_checkpoint").read_text() == "epoch_4.pth"
+    again = make_runner(**common, work_dir=str(tmp_path / "whole"), resume=True)
+    again.train()
+    assert again.epoch == 4
+
+    interrupted = make_runner(Record(stop_after=3), **common, work_dir=str(tmp_path / "parts"))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.train()
+    parts = make_runner(**common, work_dir=str(tmp_path / "parts"), resume=True)
+    parts.train()
+    assert parts.epoch == 4
