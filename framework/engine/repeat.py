@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.config import read_config
+from framework.config import load_config, read_config
 from framework.errors import ConfigError
 
 
@@ -68,7 +68,7 @@ def repeats_of(
         vary: As in `Repeats`. Default: what the comparison says.
 
     Raises:
-        ConfigError: Two configs have one name.
+        ConfigError: Two configs have one name, or there is no seed.
     """
     described = read_config(configs[0]) if len(configs) == 1 and "=" not in configs[0] else {}
     named = [config.rpartition("=") for config in configs]
@@ -76,6 +76,8 @@ def repeats_of(
     if len(rows) < len(configs):
         raise ConfigError(f"Two configs have one name in {', '.join(configs)}: write NAME=CONFIG")
     number = seeds if seeds is not None else described.get("seeds", 5)
+    if number < 1:
+        raise ConfigError(f"seeds={number}: at least one is needed")
     return Repeats(dict(rows), range(number), described.get("vary", ()) if vary is None else vary)
 
 
@@ -90,9 +92,10 @@ def repeat(repeats: Repeats, tell: Callable[[Run], None] = lambda run: None) -> 
         The runs, in the order of the configs and the seeds.
 
     Raises:
-        ConfigError: A config is wrong, or has no test.
+        ConfigError: A config is wrong, or has no test, or `jobs` is less than 1.
         PretrainError: Weights cannot be had, or do not fit.
     """
+    _check(repeats)
     jobs = repeats.jobs or os.cpu_count() or 1
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_train, repeats, name, seed) for name, seed in _pairs(repeats)]
@@ -102,6 +105,22 @@ def repeat(repeats: Repeats, tell: Callable[[Run], None] = lambda run: None) -> 
         if any(one.exception() for one in ended):
             pool.shutdown(cancel_futures=True)
     return [future.result() for future in futures if not future.cancelled()]
+
+
+def _check(repeats: Repeats) -> None:
+    """Find out before the first training what could not be compared after the last one.
+
+    Raises:
+        ConfigError: A config cannot be read or has no test, or `jobs` is less than 1.
+    """
+    if repeats.jobs is not None and repeats.jobs < 1:
+        raise ConfigError(f"jobs={repeats.jobs}: at least one is needed")
+    for config in repeats.configs.values():
+        if load_config(config, repeats.changes).get("test_cfg") is None:
+            raise ConfigError(
+                f"{config} has no test_cfg, so there is nothing to compare. "
+                "What a pre-training gives is compared by the configs in its benchmarks/ folder"
+            )
 
 
 def table(runs: Sequence[Run], metric: str | None = None) -> str:
@@ -153,7 +172,9 @@ def _train(repeats: Repeats, name: str, seed: int) -> Run:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         metrics = train(repeats.configs[name], Options(work_dir=work_dir, changes=changes, seed=seed))
     if not metrics:
-        raise ConfigError(f"{repeats.configs[name]} has no test_cfg, so there is nothing to compare")
+        raise ConfigError(
+            f"the test of {repeats.configs[name]} has no metrics, so there is nothing to compare"
+        )
     return Run(name, seed, metrics, time.perf_counter() - start)
 
 

@@ -56,3 +56,14 @@ def test_a_metric_that_is_not_there_is_an_error() -> None:
 def test_an_error_of_a_run_is_raised(tmp_path) -> None:
     with pytest.raises(ConfigError, match="shots=999"):
         repeat(Repeats({"x": CONFIG}, [0], (), tmp_path, {"train_dataloader.dataset.shots": 999}, jobs=1))
+
+
+def test_what_cannot_be_compared_is_not_trained(tmp_path) -> None:
+    config = CONFIG.parent / "mae" / "mae_vit-nano_digits.py"
+    with pytest.raises(ConfigError, match=r"has no test_cfg, .*benchmarks/"):
+        repeat(Repeats({"few digits": CONFIG, "mae": config}, [0], (), tmp_path, jobs=1))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="jobs=0"):
+        repeat(Repeats({"few digits": CONFIG}, [0], (), tmp_path, jobs=0))
+    with pytest.raises(ConfigError, match="seeds=0"):
+        repeats_of([str(CONFIG)], seeds=0)
