@@ -148,7 +148,8 @@ def spread_model(
 
 def _check_averages(hooks: Iterable[Any]) -> None:
     """Refuse averages of weights that are sharded: torch cannot copy such a model."""
-    if any(isinstance(hook, Mapping) and hook.get("type") == "EMAHook" for hook in hooks):
+    types = [str(hook.get("type")) for hook in hooks if isinstance(hook, Mapping)]
+    if any(name.rpartition(".")[2] == "EMAHook" for name in types):
         raise ConfigError(
             f"EMAHook (or --ema) averages whole weights, and {NAME} has a part of them in each process. "
             "Leave one of them out: MMDistributedDataParallel goes with EMAHook"

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 
 from framework.engine.header import describe_data, describe_model, describe_run
 from framework.engine.loops import as_samples
-from framework.engine.resume import last_checkpoint
+from framework.engine.resume import checkpoints_of
 from framework.engine.runner import DEFAULT_HOOKS, Runner
 
 NAME_WIDTH = 14
@@ -60,7 +60,7 @@ def dry_run(cfg: Config) -> str:
         trial.log_level = "ERROR"
         trial.visualizer = None
         if cfg.get("resume") and cfg.get("load_from") is None:
-            trial.resume = last_checkpoint(cfg.work_dir) is not None
+            trial.resume = bool(checkpoints_of(Path(cfg.work_dir)))
             trial.load_from = str(cfg.work_dir) if trial.resume else None
         runner = Runner.from_cfg(trial)
         stop = _StopHook()

@@ -68,7 +68,7 @@ class LossCheckHook(Hook):
         self._look(runner)
         learning = [p.detach() for p in runner.bare_model.parameters() if p.requires_grad]
         own = (p.to_local() if isinstance(p, DTensor) else p for p in learning)
-        if not bool(torch.stack([torch.isfinite(p).all() for p in own]).all()):
+        if not all(bool(torch.isfinite(p).all()) for p in own):
             done = checkpoint["meta"]["iter"]
             _stop(runner, f"There are weights after iteration {done} that are infinite or no numbers", done)
 

@@ -97,7 +97,7 @@ def _set_ema(cfg: Config, momentum: float) -> None:
     if not 0 < momentum < 1:
         raise ConfigError(f"The share of the new weights in the average is between 0 and 1, got {momentum}")
     hooks = list(cfg.get("custom_hooks") or [])
-    own = next((hook for hook in hooks if hook.get("type") == "EMAHook"), None)
+    own = next((hook for hook in hooks if str(hook.get("type")).endswith("EMAHook")), None)
     if own is None:
         hooks.append(ConfigDict(type="EMAHook"))
         own = hooks[-1]

@@ -61,7 +61,7 @@ def find_start(work_dir: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Raises:
         PretrainError: The file of that path, or every file of the work dir, is no whole checkpoint.
     """
-    only = path is not None and not Path(path, "last_checkpoint").is_file()
+    only = path is not None and not checkpoints_of(Path(path))
     folder = Path(work_dir if path is None else path)
     common: list[Any] = [only, [folder] if only else checkpoints_of(folder)]
     broadcast_object_list(common)
@@ -101,14 +101,13 @@ def _read_together(path: Path) -> tuple[dict[str, Any], PretrainError | None]:
 def checkpoints_of(work_dir: Path) -> list[Path]:
     """List the checkpoints of a work dir: the one that `last_checkpoint` names, then the newest first."""
     named = last_checkpoint(work_dir)
-    if named is None:
-        return []
-    found = {file: match for file in work_dir.iterdir() if (match := _CHECKPOINT.fullmatch(file.name))}
+    files = work_dir.iterdir() if work_dir.is_dir() else ()
+    found = {file: match for file in files if (match := _CHECKPOINT.fullmatch(file.name))}
     if len({match[1] for match in found.values()}) > 1:  # numbers of epochs and of iterations: go by the time
         others = sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
     else:
         others = sorted(found, key=lambda file: int(found[file][2]), reverse=True)
-    return [named, *(file for file in others if file != named)]
+    return [*([] if named is None else [named]), *(file for file in others if file != named)]
 
 
 def load_or_resume(runner: Any) -> None:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from framework.config import load_config, without_pretrain
 from framework.engine.interrupt import InterruptHook
 from framework.engine.options import Options, apply_options
-from framework.engine.resume import last_checkpoint
+from framework.engine.resume import checkpoints_of
 from framework.engine.runner import Runner
 from framework.errors import ConfigError
 
@@ -124,7 +124,7 @@ def _prepared(config: str | Path, options: Options) -> Config:
 
 def _set_resume(cfg: Config, options: Options) -> None:
     """Say what to resume. With nothing to resume in the work dir, `load_from` of the config counts."""
-    if options.resume is True and cfg.get("load_from") and last_checkpoint(cfg.work_dir) is None:
+    if options.resume is True and cfg.get("load_from") and not checkpoints_of(Path(cfg.work_dir)):
         return
     if options.resume:
         cfg.resume = True

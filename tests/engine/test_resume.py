@@ -115,6 +115,10 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(make_runn
     assert f"{last}" in log_of(runner) and "Going on with the one before, epoch_2.pth" in log_of(runner)
     assert runner.iter == 12
     assert read_checkpoint(last)["meta"]["iter"] == 12
+    (last.parent / "last_checkpoint").unlink()  # the files are there nevertheless
+    again = make_runner(resume=True, train_cfg={"by_epoch": True, "max_epochs": 4})
+    again.train()
+    assert "epoch_3.pth: epoch 3, iteration 12" in log_of(again)
     for path in last.parent.glob("epoch_*.pth"):
         path.write_bytes(b"")
     with pytest.raises(
