@@ -57,7 +57,7 @@ class CosineEMA(nn.Module):
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self.momentum, self.end_momentum = momentum, end_momentum
         self.interval, self.update_buffers, self.max_iters = interval, update_buffers, max_iters
-        self._seen: int | None = None
+        self._seen: tuple[int, Tensor] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the teacher."""
@@ -77,16 +77,28 @@ class CosineEMA(nn.Module):
             loaded: Names of the teacher's tensors that the first update leaves alone, as they came from a
                 file.
         """
-        version = sum(parameter._version for parameter in student.parameters())
-        if version == self._seen:
+        if not self._has_moved(student):
             return
-        self._seen = version
         steps = int(self.steps)
         if steps == 0:
             self._copy(student, loaded)
         elif steps % self.interval == 0:
             self._average(student, self.share())
         self.steps += 1
+
+    def _has_moved(self, student: nn.Module) -> bool:
+        """Tell whether the student's weights have changed since the last time that they had.
+
+        torch counts changes of a tensor, but not those that a fused optimiser makes, so lengths are compared,
+        too.
+        """
+        weights = [parameter.detach() for parameter in student.parameters()]
+        changes = sum(weight._version for weight in weights)
+        lengths = torch.stack([length.float() for length in torch._foreach_norm(weights)])
+        if self._seen is not None and changes == self._seen[0] and torch.equal(lengths, self._seen[1]):
+            return False
+        self._seen = changes, lengths
+        return True
 
     def share(self) -> float:
         """Return the share of the student in an update that is made now."""

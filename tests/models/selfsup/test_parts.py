@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from math import cos, log, pi
 from typing import Any
 
@@ -51,18 +52,21 @@ def test_a_teacher_takes_the_length_of_its_schedule_from_the_run() -> None:
     assert constant.share() == 0.4
 
 
-def test_one_step_of_the_student_is_one_of_the_teacher() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_step_of_the_student_is_one_of_the_teacher(fused: bool) -> None:
     student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     teacher = CosineEMA(student, momentum=0.1, end_momentum=0.1)
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, fused=fused)
     teacher.update(student)
     for _ in range(3):  # gradients that make one step together
         teacher.update(student)
         student(torch.randn(4, 2)).square().sum().backward()
     assert teacher.steps == 1
+    before = copy.deepcopy(teacher.module[0].weight)
     optimizer.step()
     teacher.update(student)
     assert teacher.steps == 2
+    torch.testing.assert_close(teacher.module[0].weight, before.lerp(student[0].weight.detach(), 0.1))
     assert not torch.equal(teacher.module[1].running_mean, student[1].running_mean)  # it has its own
 
 
