@@ -164,9 +164,10 @@ def go_on_command(arguments: Sequence[str], environment: Mapping[str, str]) -> s
             skip = False
         elif not argument.startswith("--resume="):
             kept.append(argument)
+    several = int(environment.get("GROUP_WORLD_SIZE", "1")) > 1 or "SLURM_NTASKS" in environment
     start = ["python"]
     if "TORCHELASTIC_RUN_ID" in environment:
-        start = ["torchrun", "--nproc-per-node", environment.get("LOCAL_WORLD_SIZE", "1")]
+        alone = [] if several else ["--standalone"]
+        start = ["torchrun", *alone, "--nproc-per-node", environment.get("LOCAL_WORLD_SIZE", "1")]
     command = shlex.join([*start, script, *kept, "--resume"])
-    several = int(environment.get("GROUP_WORLD_SIZE", "1")) > 1 or "SLURM_NTASKS" in environment
     return f"{command}   (in the way the processes were started before)" if several else command

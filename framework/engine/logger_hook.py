@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 
 from framework.datasets.base import newly_corrupt
+from framework.engine.checkpoint import write_text
 from framework.engine.console import DETAIL, ProgressBar
 from framework.engine.header import describe_data, describe_model
 from framework.engine.metrics_file import MetricsFile
@@ -65,8 +66,8 @@ class LoggerHook(Hook):
         if self.every_n_inner_iters(batch_idx, self.interval) or (last and (short or not self.ignore_last)):
             values, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
             runner.logger.info(line, extra=DETAIL)
-            runner.visualizer.add_scalars(values, step=runner.iter + 1)
             self._write("train", runner.iter + 1, runner.epoch + 1, values)
+            runner.visualizer.add_scalars(values, step=runner.iter + 1)
 
     def after_train_epoch(self, runner: Any) -> None:
         """Name the images that were left out."""
@@ -116,7 +117,7 @@ class LoggerHook(Hook):
         training = runner.is_training
         self._write("test", runner.iter if training else 0, runner.epoch if training else 0, values)
         if is_main_process():
-            Path(runner.log_dir, "test.json").write_text(json.dumps(dict(metrics or {})), encoding="utf-8")
+            write_text(Path(runner.log_dir, "test.json"), json.dumps(dict(metrics or {})))
 
     def _after_eval_iter(self, runner: Any, batch_idx: int, mode: str) -> None:
         self.bars[-1].advance(mode)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from framework.engine.checkpoint import write_text
+from framework.engine.checkpoint import explained, write_text
 from framework.errors import ConfigError
 
 FILE_NAME = "metrics.jsonl"
@@ -50,12 +50,16 @@ class MetricsFile:
             write_text(self.path, kept)
 
     def write(self, mode: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
-        """Append one line, unless a run that this one resumes wrote it already."""
+        """Append one line, unless a run that this one resumes wrote it already.
+
+        Raises:
+            SaveError: It cannot be written, e.g. as the disk is full.
+        """
         if (mode, step) in self._there:
             return
         found = {name: _number(value) for name, value in values.items() if isinstance(value, numbers.Real)}
         line = json.dumps({"mode": mode, "step": step, "epoch": epoch, **found})
-        with self.path.open("a", encoding="utf-8") as file:
+        with explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
 

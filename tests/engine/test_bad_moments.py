@@ -19,6 +19,7 @@ from torch import nn
 
 from framework.engine import read_checkpoint
 from framework.engine.checkpoint import write_checkpoint
+from framework.engine.metrics_file import MetricsFile
 from framework.engine.resume import last_checkpoint
 from framework.engine.shard_checkpoint import save_shards
 from framework.engine.sharded import shard_model
@@ -104,6 +105,12 @@ def test_a_run_on_a_disk_that_is_full_says_so_and_goes_on_when_there_is_room(sma
     resumed.train()
     assert resumed.iter == 12
     assert (folder / "run" / "last_checkpoint").read_text() == "epoch_3.pth"
+
+
+def test_numbers_that_find_no_room_say_so(tmp_path):
+    Path(tmp_path, "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(SaveError, match=r"metrics\.jsonl could not be written: No space left.*--resume"):
+        MetricsFile(tmp_path).write("train", 1, 1, {"loss": 0.5})
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused_before_anything_is_built(small_disk, make_runner):

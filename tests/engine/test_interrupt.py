@@ -160,7 +160,7 @@ def test_a_training_in_another_thread_leaves_the_signals_alone(make_runner):
         (
             "tools/train.py a.py --launcher pytorch",
             {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2"},
-            "torchrun --nproc-per-node 2 tools/train.py a.py --launcher pytorch --resume",
+            "torchrun --standalone --nproc-per-node 2 tools/train.py a.py --launcher pytorch --resume",
         ),
     ],
 )
