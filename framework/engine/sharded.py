@@ -87,13 +87,15 @@ def shard_model(
         The same module.
 
     Raises:
-        ConfigError: There are no processes, parameters are shared, or there is no such unit or dtype.
+        ConfigError: There are no processes, parameters are shared, a part is the moving average of another
+            one, or there is no such unit or dtype.
     """
     if not torch.distributed.is_initialized():
         raise ConfigError(
             "FullyShard needs several processes: start them with torchrun, and --launcher pytorch"
         )
     _check_not_shared(module)
+    _check_no_teacher(module)
     policy = MixedPrecisionPolicy(
         _dtype(param_dtype), _dtype(reduce_dtype), torch.float32 if param_dtype else None
     )
@@ -106,6 +108,18 @@ def shard_model(
     module.to_empty(device=device)
     spread_values(module, values)
     return module.to(device)
+
+
+def _check_no_teacher(module: nn.Module) -> None:
+    from framework.models.selfsup import CosineEMA
+
+    teacher = next((name for name, part in module.named_modules() if isinstance(part, CosineEMA)), None)
+    if teacher is not None:
+        raise ConfigError(
+            f"FullyShard cannot spread {type(module).__name__}: its teacher '{teacher}' follows the student "
+            "between forward passes, when the student's parameters are partly gathered. Leave "
+            "model_wrapper_cfg out to train it with DistributedDataParallel"
+        )
 
 
 def is_sharded(model: nn.Module) -> bool:

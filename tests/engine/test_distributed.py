@@ -22,6 +22,7 @@ from framework.engine.shard_checkpoint import export_weights
 from framework.engine.sharded import shard_model
 from framework.errors import ConfigError
 from framework.models.blocks import repeated_blocks
+from framework.models.selfsup import CosineEMA
 from framework.pretrain.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +206,8 @@ def test_errors_of_sharding(process_group):
         shard_model(nn.Sequential(linear), units=["Liner"])
     with pytest.raises(ConfigError, match="are one of float16, bfloat16, float32, got 'fp8'"):
         shard_model(linear, param_dtype="fp8")
+    with pytest.raises(ConfigError, match=r"teacher 'ema' follows the student .* DistributedDataParallel"):
+        shard_model(nn.ModuleDict({"net": linear, "ema": CosineEMA(linear)}))
     with pytest.raises(ConfigError, match=r"unit: did you mean units.*accepts: module, units, reshard"):
         spread_model(nn.BatchNorm2d(2), {"type": "FullyShard", "unit": ["Norms"]}, {}, launched=True)
     with pytest.raises(ConfigError, match=r"EMAHook .* averages whole weights"):
