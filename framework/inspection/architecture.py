@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from framework.inspection.guess import guess_arguments
 from framework.pretrain import recognise as names
-from framework.pretrain.inventory import Inventory
+from framework.pretrain.dialects.common import BOOKKEEPING, COMPUTED
+from framework.pretrain.fold import fold, layer_of
+from framework.pretrain.inventory import Inventory, last_of
 from framework.pretrain.operation import names_of
 from framework.pretrain.spec import PretrainSpec
+
+#: What cuts an image into patches: nothing there may be left over.
+PATCHES = "patch_embed."
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class Architecture:
         arguments: `type` and arguments of the backbone that it fills; empty where no class here is like it.
         assumed: Names of the arguments that the file does not tell: their values are the usual ones.
         sources: Our name of each of its tensors -> the file's keys.
+        unlike: What keeps the class of the family from computing the same, folded: names of ours that the
+            file lacks or has in another shape, and keys of its layers that the class has no place for. Then
+            there are no arguments.
     """
 
     family: str
@@ -42,6 +51,7 @@ class Architecture:
     arguments: Mapping[str, Any]
     assumed: tuple[str, ...]
     sources: Mapping[str, tuple[str, ...]]
+    unlike: tuple[str, ...]
 
 
 def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
@@ -61,6 +71,7 @@ def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
     if not guess.figures:  # a few names by chance: not even the depth can be told
         return None
     dialect = alignment.dialect or found.reading.column
+    excess = _excess(found, file)
     return Architecture(
         family=table.name,
         title=table.title,
@@ -70,10 +81,25 @@ def recognise(file: Inventory, spec: PretrainSpec) -> Architecture | None:
         prefix=_inside(prefix, entry),
         alternatives=tuple(_inside(one, entry).rstrip(".") for one in alignment.alternatives),
         figures=guess.figures,
-        arguments=guess.arguments,
-        assumed=tuple(guess.assumed),
+        arguments={} if excess else guess.arguments,
+        assumed=() if excess else tuple(guess.assumed),
         sources=sources,
+        unlike=(*fold(guess.missing, sources), *fold(excess, chain.from_iterable(sources.values()))),
     )
+
+
+def _excess(found: names.Recognised, file: Inventory) -> list[str]:
+    """Return keys of layers of the network that the class of its family has no place for."""
+    used = {name for entry in found.alignment.pairs.values() for name in names_of(entry)}
+    layers = {layer_of(name) for name in used} - {""}
+    return [
+        one.key
+        for name, one in file.tensors.items()
+        if name not in used
+        and one.tensor.numel
+        and last_of(name) not in COMPUTED | BOOKKEEPING
+        and (layer_of(name) in layers or name.startswith(f"{found.alignment.file_prefix}{PATCHES}"))
+    ]
 
 
 def _inside(prefix: str, entry: str) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from framework.inspection.skeleton import unlike
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 #: Channels of a transformer -> its attention heads, where they are not of 64 channels (ViT, table 1; Scaling
@@ -32,11 +34,13 @@ class Guess:
         figures: Depth, width and the like, by name.
         arguments: `type` and arguments of the backbone that it fills; empty where no class here is like it.
         assumed: Names of the arguments that the file does not tell: their values are the usual ones.
+        missing: Names that the class would miss, or find in another shape; then there are no arguments.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def guess_arguments(family: str, shapes: Shapes, stored: Shapes) -> Guess:
@@ -52,15 +56,23 @@ def guess_arguments(family: str, shapes: Shapes, stored: Shapes) -> Guess:
     try:
         if make is not None:
             make(shapes, stored, guess)
-    except (
-        LookupError,
-        ValueError,
-        ZeroDivisionError,
-    ):  # it lacks names or dimensions of its family
+            _check(shapes, guess)
+    except (LookupError, ValueError, ZeroDivisionError):  # it lacks names or dimensions of its family
         guess.arguments, guess.assumed = {}, []
-    if len(shapes.get("head.weight", ())) == 2:
+    if guess.figures and len(shapes.get("head.weight", ())) == 2:
         guess.figures["classes"] = shapes["head.weight"][0]
     return guess
+
+
+def _check(shapes: Shapes, guess: Guess) -> None:
+    """Take a guess back of which the file lacks layers, or has others."""
+    if not guess.arguments:
+        return
+    guess.missing, mostly = unlike(guess.arguments, shapes)
+    if guess.missing:
+        guess.arguments, guess.assumed = {}, []
+    if not mostly:
+        guess.figures = {}
 
 
 def _vision_transformer(shapes: Shapes, stored: Shapes, guess: Guess) -> None:

@@ -14,6 +14,9 @@ from framework.pretrain.fold import fold
 #: Rows of a list that are written before the rest is only counted.
 MOST_ROWS = 16
 
+#: Parts of a network that are named where no class here is like it.
+MOST_PARTS = 4
+
 
 def describe(facts: FileFacts, pretrain: object, style: Style) -> list[str]:
     """Return the lines of `framework inspect`.
@@ -108,10 +111,19 @@ def _figure(value: Any) -> str:
 def _how_to_load(facts: FileFacts, pretrain: object, style: Style) -> list[str]:
     line = config_line(facts.architecture, pretrain) if facts.architecture else None
     if line is None:
-        return ["", f"load it with: pretrain={_quoted(pretrain)}"]
+        return ["", *_why_not(facts.architecture, style), f"load it with: pretrain={_quoted(pretrain)}"]
     assumed = facts.architecture.assumed if facts.architecture else ()
     notes = [f"# not in the file, so check: {', '.join(assumed)}"] if assumed else []
     return ["", *[style(note, "yellow") for note in notes], style(printable(line), "green")]
+
+
+def _why_not(network: Architecture | None, style: Style) -> list[str]:
+    """Say what keeps the class of a family from being the network."""
+    if network is None or not network.unlike:
+        return []
+    others = f" and {len(network.unlike) - MOST_PARTS} more" if len(network.unlike) > MOST_PARTS else ""
+    parts = printable(", ".join(network.unlike[:MOST_PARTS]))
+    return [style(f"# no class here is just like it; one would differ in {parts}{others}", "yellow")]
 
 
 def _quoted(pretrain: object) -> str:

@@ -84,3 +84,10 @@ def _spell(numbers: list[int]) -> str:
 
 def _with_count(phrase: str, count: int) -> str:
     return f"{phrase} ({count})" if phrase.endswith(".*") else phrase
+
+
+def layer_of(key: str) -> str:
+    """Return the part of a key up to its first index, '' where it has none."""
+    segments = key.split(".")
+    at = next((i for i, segment in enumerate(segments[:-1]) if segment.isdigit()), None)
+    return "" if at is None else ".".join(segments[: at + 1])

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.checkpoint import Checkpoint
 from framework.pretrain.errors import PretrainError
-from framework.pretrain.fold import fold
+from framework.pretrain.fold import fold, layer_of
 from framework.pretrain.inventory import Inventory
 from framework.pretrain.kinship import differences
 from framework.pretrain.operation import Entry, names_of
@@ -123,8 +123,8 @@ class LoadReport:
 
         Without them such a layer does not compute what it did in the source.
         """
-        loaded = {_layer(key) for key in self._taken()} - {""}
-        return tuple(key for key in self.unexpected if _layer(key) in loaded)
+        loaded = {layer_of(key) for key in self._taken()} - {""}
+        return tuple(key for key in self.unexpected if layer_of(key) in loaded)
 
     def sha256(self) -> str:
         """Return the hash of the file, read now.
@@ -324,13 +324,6 @@ def _undecided(plan: Plan, file: Inventory) -> tuple[str, ...]:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _layer(key: str) -> str:
-    """Return the part of a key up to its first index, '' where it has none."""
-    segments = key.split(".")
-    at = next((i for i, segment in enumerate(segments[:-1]) if segment.isdigit()), None)
-    return "" if at is None else ".".join(segments[: at + 1])
 
 
 def percent(share: float) -> str:

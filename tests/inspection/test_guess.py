@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from framework.inspection import inspect_file
-from framework.inspection.architecture import config_line
+from framework.inspection.architecture import Architecture, config_line
 from framework.pretrain.translate import rename
 from framework.registry import BACKBONES
 
@@ -130,6 +132,53 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
 def test_a_network_of_no_known_family(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).state_dict(), tmp_path / "file.pth")
     assert inspect_file(tmp_path / "file.pth", sha256=False).architecture is None
+
+
+#: Networks of other architectures whose names are like those of a family -> what the output says.
+LIKE = {
+    "cait_xxs24_224": r"attn\.\{?proj_l",
+    "eva02_tiny_patch14_224": r"blocks\.\{0...11\}\.mlp\.fc1",
+    "samvit_base_patch16": "pos_embed",
+    "vit_relpos_small_patch16_224": r"attn\.rel_pos",
+    "vit_tiny_r_s16_p8_224": r"patch_embed\.backbone",
+    "convit_tiny": r"attn\.qkv\.weight",
+    "convnext_atto_ols": r"stem\.0",
+    "edgenext_xx_small": r"conv_dw",
+    "legacy_seresnet50": r"se_module",
+    "ecaresnet50t": r"se\.conv",
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_no_config_for_what_only_looks_like_a_class(name: str, tmp_path: Path) -> None:
+    """One that builds and loads would compute something else."""
+    found = inspected(name, tmp_path)
+    assert found is not None and found.figures
+    assert config_line(found, "x") is None and not found.assumed
+    assert re.search(LIKE[name], " ".join(found.unlike)), found.unlike
+
+
+@pytest.mark.parametrize(
+    "name", ["mvitv2_tiny", "swinv2_cr_tiny_ns_224", "poolformer_s12", "efficientformer_l1"]
+)
+def test_networks_that_share_little_with_a_family_are_none_of_it(name: str, tmp_path: Path) -> None:
+    assert inspected(name, tmp_path) is None
+
+
+def inspected(name: str, folder: Path) -> Architecture | None:
+    """Inspect a file with the names and shapes of a model of timm, and no values."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        state = timm.create_model(name).state_dict()
+    header, end = {}, 0
+    for key, tensor in state.items():
+        start, end = end, end + 4 * tensor.numel()
+        header[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (folder / "a.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return inspect_file(folder / "a.safetensors", sha256=False).architecture
 
 
 def _without(*names: str):
