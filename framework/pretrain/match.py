@@ -104,6 +104,10 @@ def _align(
     if chosen.column is None and len(pairs) < len(wanted):  # a scheme may know names outside of the prefix
         for other in _same_place(chosen, votes):
             chosen, pairs = max((chosen, pairs), (other, _pairs(other, reading, wanted, spelled)), key=_count)
+    # what lacks parts that the chosen one has is another network: the text tower beside the vision tower
+    rivals = dict.fromkeys(
+        c.file_prefix for c in equals if len(_pairs(c, reading, wanted, spelled)) >= len(pairs)
+    )
     kinds = (
         {name: place.row.kind for name, place in reading.places.items() if place.row.kind} if reading else {}
     )
@@ -113,7 +117,7 @@ def _align(
         file_prefix=chosen.file_prefix,
         score=votes[chosen],
         alternatives=_untouched(others, pairs, spelled.file),
-        undecided=_untouched(equals, pairs, spelled.file),
+        undecided=_untouched([*rivals], pairs, spelled.file),
         pairs=pairs,
         kinds=kinds,
     )
@@ -239,12 +243,12 @@ def entry_shape(entry: Entry, file: Inventory) -> Shape | None:
     return shapes[0] if isinstance(entry, str) else entry.shape(shapes)
 
 
-def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], list[str]]:
+def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], list[_Candidate]]:
     """Take the best candidate; among equals the preferred role, then the same names, then the shortest.
 
     Returns:
-        The candidate, the prefixes of its equals, and those of them that have no other role than it, and
-        are not further in.
+        The candidate, the prefixes of its equals, and those equals that have no other role than it, and are
+        not further in.
     """
     best = max(votes.values())
     equals = [c for c, score in votes.items() if score >= TIE * best]
@@ -259,8 +263,8 @@ def _elect(votes: Mapping[_Candidate, float]) -> tuple[_Candidate, list[str], li
 
     chosen, *others = sorted(equals, key=rank)
     left = list(dict.fromkeys(c.file_prefix for c in others))
-    beside = [prefix for prefix in left if not prefix.startswith(chosen.file_prefix)]
-    return chosen, left, [prefix for prefix in beside if roles[prefix] == roles[chosen.file_prefix]]
+    beside = [c for c in others if not c.file_prefix.startswith(chosen.file_prefix)]
+    return chosen, left, [c for c in beside if roles[c.file_prefix] == roles[chosen.file_prefix]]
 
 
 def _same_place(chosen: _Candidate, votes: Mapping[_Candidate, float]) -> Iterator[_Candidate]:

@@ -102,3 +102,16 @@ def test_networks_in_a_training_are_told_from_its_state(tmp_path) -> None:
     module = network()
     load_pretrained(module, tmp_path / "state.pth")
     assert torch.equal(module[0].weight, state["weights"]["0.weight"])
+
+
+@pytest.mark.parametrize("order", [("vision_model.", "text_model."), ("text_model.", "vision_model.")])
+def test_what_lacks_a_part_is_no_equal(order, tmp_path) -> None:
+    """As the text tower of CLIP or SigLIP, whose layers are like those of the vision tower."""
+    towers = {prefix: nn.Sequential(nn.LayerNorm(99), nn.Linear(99, 99)).state_dict() for prefix in order}
+    towers["text_model."] = {"tokens.weight": torch.zeros(3, 6), **towers["text_model."]}
+    del towers["text_model."]["0.weight"], towers["text_model."]["0.bias"]
+    tree = {prefix + name: value for prefix in order for name, value in towers[prefix].items()}
+    torch.save(tree, tmp_path / "two.pth")
+    module = nn.Sequential(nn.LayerNorm(99), nn.Linear(99, 99))
+    load_pretrained(module, tmp_path / "two.pth")
+    assert torch.equal(module[1].weight, towers["vision_model."]["1.weight"])
