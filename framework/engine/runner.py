@@ -31,6 +31,7 @@ from framework.engine.distributed import spread_model, start_processes
 from framework.engine.header import describe_run
 from framework.engine.sharded import build_model, is_sharded
 from framework.engine.writer import Writer
+from framework.errors import ConfigError
 from framework.pretrain.nested import build_below
 from framework.registry import (
     HOOKS,
@@ -127,6 +128,22 @@ class Runner(_Runner):
         config["optimizer"]["type"] = _class(OPTIMIZERS, config["optimizer"].get("type"))
         build = {"type": constructor, "optim_wrapper_cfg": config, "paramwise_cfg": paramwise}
         return OPTIM_WRAPPER_CONSTRUCTORS.build(build)(self.model)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedules.
+
+        Raises:
+            ConfigError: A schedule ends before it begins, or has other values that it cannot have.
+        """
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(
+                f"param_scheduler: {error} (in iterations, where convert_to_iter_based=True). A training "
+                "that is made shorter needs shorter schedules, each with begin < end"
+            ) from error
 
     @staticmethod
     def build_dataloader(

@@ -161,6 +161,13 @@ def test_unknown_parts_name_the_nearest(make_runner):
         make_runner(train_dataloader=dict(batch_size=3)).train()
 
 
+def test_a_schedule_that_ends_before_it_begins_is_named(make_runner):
+    schedule = dict(type="CosineAnnealingLR", by_epoch=True, begin=5, end=3, convert_to_iter_based=True)
+    runner = make_runner(param_scheduler=[schedule])
+    with pytest.raises(ConfigError, match=r"param_scheduler: .*begin=\d+, end=\d+ .* shorter schedules"):
+        runner.train()
+
+
 def test_workers_and_iteration_based_training(make_runner):
     losses = Losses()
     loader = dict(batch_size=50, num_workers=1, dataset=dict(type="Digits", test_size=1677))
