@@ -20,7 +20,7 @@ from framework.pretrain.formats.sniff import ACCEPTED, sniff
 from framework.pretrain.formats.stubs import Inert
 from framework.pretrain.formats.torch_legacy import read_torch_legacy
 from framework.pretrain.formats.torch_zip import archive_folder, read_torch_zip
-from framework.pretrain.formats.tree import Contents, Node
+from framework.pretrain.formats.tree import Contents, Node, check_names
 from framework.pretrain.formats.zip_directory import read_zip
 
 __all__ = ["Checkpoint", "Inert", "LazyTensor", "Node", "open_checkpoint"]
@@ -91,6 +91,8 @@ def open_distant(file: Blob, name: str) -> Checkpoint | None:
 
 
 def _checkpoint(path: Path, contents: Contents) -> Checkpoint:
+    with naming(path):
+        check_names(contents.tree)
     return Checkpoint(path, contents.format, contents.tree, tuple(contents.replaced), contents.metadata)
 
 

@@ -132,3 +132,31 @@ def test_an_old_file_that_lists_other_storages(tmp_path, keys):
     (tmp_path / "a").write_bytes(data[:at] + pickle.dumps(changed, 2) + rest)
     with pytest.raises(DamagedCheckpointError, match="other storages than its tensors need"):
         open_checkpoint(tmp_path / "a")
+
+
+def _module(name: str) -> torch.nn.Module:
+    inner, outer = torch.nn.Module(), torch.nn.Module()
+    inner.register_buffer("w", torch.ones(1))
+    outer.add_module(name, inner)
+    return outer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"a" * 1_000_000: {f"w{i}": torch.ones(1) for i in range(200)}},  # 200 MB of joined names
+        lambda: _module("a" * 1_000_000),
+        lambda: {".".join("1" * 5_000): torch.ones(1)},  # a name has as many endings as dots
+        lambda: {"a" * 1_500: {"b" * 1_500: torch.ones(1)}},
+    ],
+    ids=["a dict", "a module", "segments", "joined"],
+)
+def test_names_beyond_measure(tmp_path, make):
+    torch.save(make(), tmp_path / "long.pth")
+    with pytest.raises(DamagedCheckpointError, match=r"long\.pth.*a name in the file has [\d,]+ characters"):
+        open_checkpoint(tmp_path / "long.pth")
+
+
+def test_long_names_of_what_is_no_tensor(tmp_path):
+    torch.save({"prompts": {"a photo of " * 1_000: 1}, "model": TENSORS}, tmp_path / "prompts.pth")
+    assert "model" in open_checkpoint(tmp_path / "prompts.pth").tree

@@ -16,6 +16,8 @@ Node: TypeAlias = "LazyTensor | Inert | bool | int | float | str | list[object] 
 
 MAX_DEPTH = 64
 MAX_NODES = 2_000_000
+MAX_NAME = 2048
+MAX_SEGMENTS = 128
 _CONTAINER_NODES = 8  # what a container costs, compared to an entry
 _SCALARS = (str, int, float, bool, type(None))
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
@@ -68,8 +70,33 @@ def tree_of(root: object) -> dict[str, Node]:
     return node
 
 
+def check_names(node: Mapping[str, Node], length: int = 0, segments: int = 0) -> None:
+    """Refuse names that no module gives: joined for every tensor below it, a long one would fill memory.
+
+    Args:
+        node: A part of a tree.
+        length: Characters of the name of the part.
+        segments: Segments of it.
+
+    Raises:
+        DamagedCheckpointError: The name of a tensor is longer than any real one.
+    """
+    for key, inner in node.items():
+        if isinstance(inner, (LazyTensor, Mapping)):
+            long, deep = length + len(key), segments + 1 + key.count(".")
+            if long > MAX_NAME or deep > MAX_SEGMENTS:
+                raise DamagedCheckpointError(f"a name in the file has {long:,} characters in {deep} segments")
+            if isinstance(inner, Mapping):
+                check_names(inner, long + 1, deep)
+
+
 def flattened(node: Mapping[str, Node]) -> dict[str, Node]:
-    """Return a module of modules as one dict with dotted names."""
+    """Return a module of modules as one dict with dotted names.
+
+    Raises:
+        DamagedCheckpointError: A name is longer than any real one.
+    """
+    check_names(node)
     made: dict[str, Node] = {}
     for name, inner in node.items():
         if isinstance(inner, dict):
