@@ -36,7 +36,14 @@ HOOKS = {
         {"type": "DINOFreezeLastLayerHook", "epochs": 1},
     ],
     "SwAV": [
-        {"type": "SwAVHook", "batch_size": 8, "epoch_queue_starts": 1, "feat_dim": 8, "queue_length": 8}
+        {
+            "type": "SwAVHook",
+            "priority": "VERY_HIGH",  # as mmpretrain's config has it
+            "batch_size": 8,
+            "epoch_queue_starts": 1,
+            "feat_dim": 8,
+            "queue_length": 8,
+        }
     ],
 }
 
