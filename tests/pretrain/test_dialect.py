@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from framework import BACKBONES
+from framework.pretrain import export
 from framework.pretrain.adapt import IDENTITY
 from framework.pretrain.checkpoint import open_checkpoint
 from framework.pretrain.dialect import Column, Table, merge, query_value, row, view
@@ -239,9 +241,6 @@ LEFT = {
     ("clip", "huggingface_clip"): ("visual.proj",),
     ("huggingface_shared", "huggingface"): ("layernorm.weight", "layernorm.bias"),  # beside the network
     ("huggingface_shared", "huggingface_shared"): ("layernorm.weight", "layernorm.bias"),
-    ("mmpretrain_deep", "mmpretrain"): tuple(
-        f"stem.7.{n}" for n in ("weight", "bias", "running_mean", "running_var")
-    ),
     ("timm", "timm_norm_first"): ("head.norm.weight", "head.norm.bias"),  # the classifier decides
     ("timm_norm_first", "timm"): ("norm_pre.weight", "norm_pre.bias"),
 }
@@ -310,3 +309,19 @@ def test_every_scheme_fills_modules_in_every_other(table, column, tmp_path: Path
         file = inventory(state, tmp_path / "file.pth")
         lost = wrong(planned(model, file), model, file)
         assert [name for name in lost if not name.endswith(LEFT.get((column, other), ()))] == [], other
+
+
+def test_a_deep_stem_is_not_written_to_names_that_no_model_has() -> None:
+    model = BACKBONES.build(dict(type="ResNetV1c", depth=18, stem_channels=8, base_channels=8))
+    with pytest.raises(MismatchError, match=r"no place for conv1\.\*.*mmpretrain_deep"):
+        export(model, "mmpretrain")
+    written = export(model, "mmpretrain_deep")
+    assert {name.split(".")[1] for name in written if name.startswith("stem.")} == {
+        "0",
+        "1",
+        "3",
+        "4",
+        "6",
+        "7",
+    }
+    assert not any(name.startswith(("bn1.", "conv1.")) for name in written)

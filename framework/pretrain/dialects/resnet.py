@@ -65,9 +65,7 @@ def _caffe2(name: str) -> dict[str, str]:
 
 
 def _stem() -> tuple:
-    return tuple(
-        row(f"conv1.{i}.*", mmpretrain=f"stem.{i}.*", mmpretrain_deep=f"stem.{i}.*") for i in (0, 1, 3, 4, 6)
-    )
+    return tuple(row(f"conv1.{i}.*", mmpretrain=None, mmpretrain_deep=f"stem.{i}.*") for i in (0, 1, 3, 4, 6))
 
 
 def _block(number: int) -> tuple:
