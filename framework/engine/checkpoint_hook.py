@@ -20,6 +20,7 @@ from framework.engine.checkpoint import (
     write_text,
 )
 from framework.engine.saving import collect, save
+from framework.engine.shard_checkpoint import remove_unfinished
 from framework.engine.sharded import is_sharded
 from framework.engine.state import plain, snapshot
 from framework.errors import ConfigError, did_you_mean
@@ -96,6 +97,7 @@ class CheckpointHook(Hook):
         if is_main_process():
             folder = Path(runner.work_dir).absolute()
             remove_left_over(folder)
+            remove_unfinished(folder)
             if Path(runner.resumed_from).absolute().parent == folder:
                 self._remove(runner, runner.message_hub.get_info("superfluous_ckpts", []))
         runner.logger.info(f"Checkpoints go to {Path(runner.work_dir).absolute()}")

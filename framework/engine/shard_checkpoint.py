@@ -139,6 +139,15 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove folders that a run which was killed was writing, and those that have been replaced since."""
+    for path in folder.glob(".*.dcp.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".*.dcp.old"):
+        if path.with_name(path.name[1:].removesuffix(".old")).is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def load_shards(folder: Path, state: Mapping[str, Any], model: nn.Module, optimizer: Any) -> dict[str, Any]:
     """Fill model and optimiser from a folder of `save_shards`, whatever the number of processes was or is.
 

@@ -21,7 +21,7 @@ from framework.engine import read_checkpoint
 from framework.engine.checkpoint import write_checkpoint
 from framework.engine.metrics_file import MetricsFile
 from framework.engine.resume import last_checkpoint
-from framework.engine.shard_checkpoint import save_shards
+from framework.engine.shard_checkpoint import remove_unfinished, save_shards
 from framework.engine.sharded import shard_model
 from framework.errors import ConfigError, SaveError, TrainingError
 from framework.pretrain.checkpoint import open_checkpoint
@@ -80,8 +80,13 @@ def test_shards_that_were_being_replaced_are_found(tmp_path):
     (tmp_path / "last_checkpoint").write_text("epoch_1.dcp")
     (tmp_path / ".epoch_1.dcp.old").mkdir()
     assert last_checkpoint(tmp_path) == tmp_path / ".epoch_1.dcp.old"
+    (tmp_path / ".epoch_2.dcp.tmp").mkdir()
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".epoch_1.dcp.old"]
     (tmp_path / "epoch_1.dcp").mkdir()
     assert last_checkpoint(tmp_path) == tmp_path / "epoch_1.dcp"
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_1.dcp", "last_checkpoint"]
 
 
 def test_a_run_on_a_disk_that_is_full_says_so_and_goes_on_when_there_is_room(small_disk, make_runner):
