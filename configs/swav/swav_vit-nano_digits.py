@@ -2,12 +2,12 @@
 
     python tools/train.py configs/swav/swav_vit-nano_digits.py
 
-Expected: test accuracy 0.155 by fine-tuning on ten labelled digits a class. Measured: 0.1549 ± 0.0178,
+Expected: test accuracy 0.893 by fine-tuning on ten labelled digits a class. Measured: 0.8926 ± 0.0049,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [
-    "../_base_/datasets/digits_crops.py",
+    "../_base_/datasets/digits_two_mild_views.py",
     "../_base_/schedules/adamw_coslr_100e_digits.py",
     "../_base_/digits_runtime.py",
 ]
@@ -16,12 +16,13 @@ model = dict(
     type="SwAV",
     data_preprocessor=dict(mean=[77.93], std=[95.87]),
     backbone=dict(
-        type="VisionTransformer",
+        type="MoCoV3ViT",
         arch=dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128),
         img_size=8,
         patch_size=2,
         in_channels=1,
-        out_type="avg_featmap",
+        out_type="cls_token",
+        stop_grad_conv1=True,  # as in MoCo v3: patches and positions that rest keep the start stable
     ),
     neck=dict(
         type="SwAVNeck",
@@ -33,6 +34,9 @@ model = dict(
     ),
     head=dict(
         type="SwAVHead",
-        loss=dict(type="SwAVLoss", feat_dim=64, num_prototypes=60, num_crops=[2, 2]),
+        loss=dict(type="SwAVLoss", feat_dim=64, epsilon=0.02, num_prototypes=60, num_crops=[2]),
     ),
 )
+custom_hooks = [
+    dict(type="SwAVHook", batch_size=128, feat_dim=64, queue_length=0, frozen_layers_cfg=dict(prototypes=100))
+]

@@ -2,10 +2,10 @@
 
     python tools/train.py configs/swav/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.147. Measured: 0.1469 ± 0.0249,
+Expected: test accuracy 0.886. Measured: 0.8858 ± 0.0028,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/swav_vit-nano_digits/epoch_100.pth"))
+model = dict(backbone=dict(out_type="cls_token", pretrain="work_dirs/swav_vit-nano_digits/epoch_100.pth"))

@@ -2,10 +2,10 @@
 
     python tools/train.py configs/swav/benchmarks/vit-nano_digits-10shot.py
 
-Expected: test accuracy 0.155. Measured: 0.1549 ± 0.0178,
+Expected: test accuracy 0.893. Measured: 0.8926 ± 0.0049,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/swav_vit-nano_digits/epoch_100.pth"))
+model = dict(backbone=dict(out_type="cls_token", pretrain="work_dirs/swav_vit-nano_digits/epoch_100.pth"))
