@@ -2,10 +2,10 @@
 
     python tools/train.py configs/mocov2/benchmarks/vit-nano_digits-10shot-linear.py
 
-Expected: test accuracy 0.236. Measured: 0.2358 ± 0.0217,
+Expected: test accuracy 0.824. Measured: 0.8241 ± 0.0103,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot_linear.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/mocov2_vit-nano_digits/epoch_100.pth"))
+model = dict(backbone=dict(out_type="cls_token", pretrain="work_dirs/mocov2_vit-nano_digits/epoch_100.pth"))
