@@ -97,5 +97,6 @@ def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _array(tensor: Tensor) -> Any:
-    """Return an array; numpy has no bfloat16."""
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """Return an array; of the floating-point types numpy has no bfloat16, and none of eight bits."""
+    held = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
+    return (tensor if held else tensor.float()).numpy()

@@ -13,8 +13,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TextIO
 
+from framework import __version__
 from framework.inspection.given import is_config, model_config, pretrain_of, take_fields
 from framework.inspection.terminal import Style, columns, counted, printable, size
 
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Fields of `pretrain` go with every FILE: --pretrain.key teacher, --pretrain.dialect timm. "
         "Exit codes: 0 all is well, 1 differences or nothing found, 2 wrong use or nothing to read.",
     )
+    parser.add_argument("--version", action="version", version=f"framework {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_inspect(commands)
     _add_diff(commands)
@@ -268,7 +271,8 @@ def list_command(given: argparse.Namespace, fields: dict[str, Any], style: Style
     if given.json:
         return _json([{"name": name, "summary": text} for name, text in names]), OK if names else DIFFERENT
     if not names:
-        return [f"none of the {given.kind} is called like {printable(given.pattern)}"], DIFFERENT
+        where = f" below the folder {Path('configs').absolute()}" if given.kind == "configs" else ""
+        return [printable(f"none of the {given.kind}{where} is called like {given.pattern}")], DIFFERENT
     return columns(names, indent=""), OK
 
 

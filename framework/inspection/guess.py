@@ -213,7 +213,8 @@ def _resnet(shapes: Shapes, stored: Shapes, guess: Guess) -> None:
     )
     guess.figures.update(blocks=blocks, block="bottleneck" if bottleneck else "basic")
     guess.figures["width"] = shapes[f"layer{len(blocks)}.0.conv{3 if bottleneck else 2}.weight"][0]
-    if not depth:
+    gap = any(name.startswith(f"layer{stage}.") for name in shapes for stage in range(len(blocks) + 1, 5))
+    if not depth or gap:
         return
     guess.figures = {"depth": depth, **guess.figures}
     first = shapes[f"layer1.0.conv{3 if bottleneck else 2}.weight"][0]

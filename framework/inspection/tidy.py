@@ -89,8 +89,8 @@ def average(
 ) -> Written:
     """Write the mean of the weights of several files, added up in float32 (float64 where they are that).
 
-    What is no floating-point number (counters, indices) is the first file's. Memory is needed for one tensor
-    at a time.
+    The types, and what is no floating-point number (counters, indices), are the first file's. Memory is
+    needed for one tensor at a time.
 
     Args:
         sources: Two files or more, as the field `pretrain`.
@@ -177,7 +177,10 @@ def _means(files: Sequence[_Source]) -> Callable[[str], Tensor]:
         first = files[0].tensors[name].read()
         if not (first.is_floating_point() or first.is_complex()):
             return first
-        total = first.to(torch.promote_types(first.dtype, torch.float32))
+        small = (
+            not first.is_complex() and first.dtype.itemsize < 4
+        )  # eight bits have no common type with others
+        total = first.to(torch.float32 if small else torch.promote_types(first.dtype, torch.float32))
         for other in files[1:]:
             total += other.tensors[name].read().to(total.dtype)
         return (total / len(files)).to(first.dtype)

@@ -21,6 +21,7 @@ import tomllib
 import torch
 from torch import nn
 
+from framework import __version__
 from framework.inspection.cli import run
 from framework.inspection.terminal import Style
 from framework.pretrain import load_pretrained
@@ -115,9 +116,9 @@ def test_keys(file: Path) -> None:
 
 
 def test_one_long_name_does_not_push_the_others_aside(tmp_path: Path) -> None:
-    torch.save({"a" * 5000: torch.ones(1), "b.weight": torch.ones(2)}, tmp_path / "a.pth")
+    torch.save({"a" * 500: torch.ones(1), "b.weight": torch.ones(2)}, tmp_path / "a.pth")
     text = call("inspect", tmp_path / "a.pth", "--keys", "*")
-    assert "  b.weight  (2,)  float32" in text and "a" * 5000 in text and "holds   2 tensors" in text
+    assert "  b.weight  (2,)  float32" in text and "a" * 500 in text and "holds   2 tensors" in text
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
     assert "holds   1 tensor," in call("inspect", tmp_path / "a.pth")
 
@@ -266,6 +267,17 @@ def test_a_wrong_config_does_not_end_as_a_difference_does(
 ) -> None:
     """What ends with a traceback ends with 1, and that means that something would be missing."""
     assert told in call("diff", file, write(tmp_path / "config.py", text), code=2)
+
+
+def test_where_configs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"none of the configs below the folder {tmp_path / 'configs'}" in call("list", "configs", code=1)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"framework {__version__}\n"
 
 
 def test_a_file_where_a_folder_is_wanted(file: Path) -> None:

@@ -194,6 +194,7 @@ def _reshaped(name: str, shape: tuple[int, ...]):
     [
         ("resnet18", _without("layer1.0.")),
         ("resnet18", _without("layer4.0.")),
+        ("resnet18", _without("layer3.")),
         ("resnet18", _reshaped("conv1.weight", (5,))),
         ("resnet18", _reshaped("layer1.0.conv2.weight", ())),
         ("resnet50", _without("layer1.0.conv2.")),

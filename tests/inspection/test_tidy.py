@@ -7,16 +7,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
+from framework.apis.convert import convert
 from framework.inspection.facts import inspect_file
 from framework.inspection.tidy import average, publish
 from framework.pretrain.errors import MismatchError, SpecError
 from framework.pretrain.sources.digest import promised_by_name
+from framework.registry import BACKBONES
 
 
 def state(seed: int = 0, **more: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -150,3 +153,17 @@ def test_a_whole_model_is_published_whole(how: str, tmp_path: Path) -> None:
     written = publish(tmp_path / "a.pt", tmp_path / "out")
     same(safetensors.torch.load_file(written.path), dict(module.state_dict()))
     assert not written.left_out
+
+
+def test_eight_bits_are_averaged_and_become_arrays(tmp_path: Path) -> None:
+    network = BACKBONES.build(dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)).state_dict()
+    small = {n: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for n, v in network.items()}
+    path = saved(small, tmp_path / "a.pth")
+    written = average([path, path], tmp_path / "mean.safetensors")
+    values = safetensors.torch.load_file(written.path)
+    assert all(
+        values[n].dtype == v.dtype and torch.equal(values[n].float(), v.float()) for n, v in small.items()
+    )
+    convert(path, "timm", tmp_path / "a.npz")
+    arrays = np.load(tmp_path / "a.npz")
+    assert all(np.array_equal(arrays[name], value.float().numpy()) for name, value in small.items())
