@@ -1,7 +1,7 @@
 """Two views of each training digit, without labels: turned, shifted and scaled a little, lighter or darker.
 
-The bounds of the geometry are half to two thirds of those in `digits_two_views.py`, with which short trainings of
-SwAV and MoCo reached lower accuracies (linear layer, training digits).
+The bounds of the geometry are half to two thirds of those in `digits_two_views.py`, with which short
+trainings of MoCo v2 and v3 gave worse features (a linear layer, learnt and tested on training digits).
 """
 
 view = [
