@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.errors import ConfigError
-from framework.models.necks.nonlinear_neck import as_vectors
+from framework.models.necks.nonlinear_neck import as_vectors, check_channels
 from framework.registry import NECKS
 
 
@@ -88,7 +88,8 @@ class DINONeck(BaseModule):
             layers += [nn.Linear(before, after), nn.GELU()]
         self.mlp = nn.Sequential(*layers[:-1])
         self.last_layer = Prototypes(bottleneck_channels, out_channels, norm_last_layer)
-        self.with_avg_pool, self.out_channels = with_avg_pool, out_channels
+        self.with_avg_pool = with_avg_pool
+        self.in_channels, self.out_channels = in_channels, out_channels
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -101,5 +102,6 @@ class DINONeck(BaseModule):
             features: (batch, in_channels) or, if they are to be averaged, (batch, in_channels, height,
                 width); or several of them, of which the last one counts.
         """
-        x = self.mlp(as_vectors(features, self.with_avg_pool))
-        return (self.last_layer(functional.normalize(x, dim=1)),)
+        x = as_vectors(features, self.with_avg_pool)
+        check_channels(self, x, self.in_channels)
+        return (self.last_layer(functional.normalize(self.mlp(x), dim=1)),)

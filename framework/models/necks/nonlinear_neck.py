@@ -74,7 +74,7 @@ class NonLinearNeck(BaseModule):
                 affine = {} if with_last_bn_affine else {"affine": False}
                 self.add_module(f"bn{i}", build_norm_layer({**norm, **affine}, widths[i + 1]))
         self.num_layers, self.with_avg_pool, self.vit_backbone = num_layers, with_avg_pool, vit_backbone
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
 
     def forward(self, features: Tensor | Sequence[Any]) -> tuple[Tensor]:
         """Return a tuple of (batch, out_channels).
@@ -82,8 +82,12 @@ class NonLinearNeck(BaseModule):
         Args:
             features: (batch, in_channels) or, if they are to be averaged, (batch, in_channels, height,
                 width); or several of them, of which the last one counts.
+
+        Raises:
+            ConfigError: The features have another number of channels.
         """
         x = as_vectors(features, self.with_avg_pool, self.vit_backbone)
+        check_channels(self, x, self.in_channels)
         for i in range(self.num_layers):
             x = self.get_submodule(f"fc{i}")(functional.relu(x) if i else x)
             norm = getattr(self, f"bn{i}", None)
@@ -114,14 +118,17 @@ class MoCoV2Neck(BaseModule):
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.with_avg_pool, self.out_channels = with_avg_pool, out_channels
+        self.with_avg_pool = with_avg_pool
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.mlp = nn.Sequential(
             nn.Linear(in_channels, hid_channels), nn.ReLU(inplace=True), nn.Linear(hid_channels, out_channels)
         )
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> tuple[Tensor]:
         """Return a tuple of (batch, out_channels), as `NonLinearNeck` does."""
-        return (self.mlp(as_vectors(features, self.with_avg_pool)),)
+        x = as_vectors(features, self.with_avg_pool)
+        check_channels(self, x, self.in_channels)
+        return (self.mlp(x),)
 
 
 def vector_norm(norm_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -142,3 +149,17 @@ def as_vectors(features: Any, pool: bool, pair: bool = False) -> Tensor:
     if pair and not isinstance(x, Tensor):
         x = x[-1]
     return (x.mean(dim=(2, 3)) if pool and x.ndim == 4 else x).flatten(1)
+
+
+def check_channels(neck: nn.Module, x: Tensor, in_channels: int) -> None:
+    """Check that vectors (batch, channels) are as wide as a projector takes them.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if x.shape[1] != in_channels:
+        raise ConfigError(
+            f"{type(neck).__name__}: in_channels={in_channels}, but for each image come {x.shape[1]} numbers. "
+            "Set in_channels to the channels of what comes before; with_avg_pool averages feature maps, and a "
+            "backbone for tokens needs an out_type with one vector for each image"
+        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framework.models.layers import build_norm_layer
-from framework.models.necks.nonlinear_neck import InitCfg, as_vectors, vector_norm
+from framework.models.necks.nonlinear_neck import InitCfg, as_vectors, check_channels, vector_norm
 from framework.registry import NECKS
 
 
@@ -44,7 +44,7 @@ class SwAVNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.with_avg_pool, self.with_l2norm = with_avg_pool, with_l2norm
-        self.out_channels = out_channels or in_channels
+        self.in_channels, self.out_channels = in_channels, out_channels or in_channels
         if out_channels == 0:
             self.projection_neck: nn.Module = nn.Identity()
         elif hid_channels == 0:
@@ -68,5 +68,6 @@ class SwAVNeck(BaseModule):
         """
         sizes = features if isinstance(features, list) else [features]
         x = torch.cat([as_vectors(one, self.with_avg_pool) for one in sizes])
+        check_channels(self, x, self.in_channels)
         x = self.projection_neck(x)
         return functional.normalize(x, dim=1) if self.with_l2norm else x

@@ -94,7 +94,9 @@ class CosineEMA(nn.Module):
         """
         weights = [parameter.detach() for parameter in student.parameters()]
         changes = sum(weight._version for weight in weights)
-        lengths = torch.stack([length.float() for length in torch._foreach_norm(weights)])
+        lengths = (
+            torch.stack([n.float() for n in torch._foreach_norm(weights)]) if weights else torch.empty(0)
+        )
         if self._seen is not None and changes == self._seen[0] and torch.equal(lengths, self._seen[1]):
             return False
         self._seen = changes, lengths

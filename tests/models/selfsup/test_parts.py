@@ -222,6 +222,15 @@ def test_projectors_have_the_layers_that_are_asked_for() -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["NonLinearNeck", "MoCoV2Neck", "SwAVNeck", "DINONeck"])
+def test_a_projector_of_another_width_than_the_features_says_so(name: str) -> None:
+    hidden = {"hidden_channels" if name == "DINONeck" else "hid_channels": 6}
+    neck = NECKS.build({"type": name, "in_channels": 4, "out_channels": 3, **hidden})
+    neck.eval()((torch.randn(2, 4, 3, 3),))
+    with pytest.raises(ConfigError, match=f"{name}: in_channels=4, but for each image come 20 numbers"):
+        neck((torch.randn(2, 5, 4),))
+
+
 def test_a_class_token_beside_patch_tokens_is_taken() -> None:
     options = {"in_channels": 4, "hid_channels": 6, "out_channels": 3, "vit_backbone": True}
     neck = NECKS.build({"type": "NonLinearNeck", **options}).eval()
