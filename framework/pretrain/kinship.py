@@ -44,12 +44,13 @@ def differences(plan: Plan, file: Inventory) -> list[str]:
         return []
     left = set(plan.unexpected)
     rest = {name: one.tensor.shape for name, one in file.tensors.items() if one.key in left}
+    more = _more_of_file(plan, file, rest)
     found = (
         _deeper_module(plan),
-        _deeper_file(plan, file, rest),
+        _deeper_file(plan, more),
         _other_shapes(plan),
         _other_numbers(plan),
-        _other_parts(plan, rest),
+        _other_parts(plan, {name: shape for name, shape in rest.items() if name not in more}),
     )
     return [words for words in found if words]
 
@@ -72,23 +73,27 @@ def _deeper_module(plan: Plan) -> str:
     return ""
 
 
-def _deeper_file(plan: Plan, file: Inventory, rest: Mapping[str, Shape]) -> str:
+def _more_of_file(plan: Plan, file: Inventory, rest: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return layers of the file like others that were loaded."""
+    loaded = {n: file.tensors[n].tensor.shape for one in plan.assignments for n in names_of(one.entry)}
+    met = {name for miss in plan.mismatched for name in names_of(miss.source)}
+    return {name: rest[name] for name in _more_layers(rest, loaded, met)}
+
+
+def _deeper_file(plan: Plan, more: Mapping[str, Shape]) -> str:
     """Tell of layers of the file like others that were loaded, if something behind them was loaded.
 
     If nothing was, the module is the first part of the network, and computes what that computes.
     """
-    sources = {name: one.name for one in plan.assignments for name in names_of(one.entry)}
-    loaded = {name: file.tensors[name].tensor.shape for name in sources}
-    met = {name for miss in plan.mismatched for name in names_of(miss.source)}
-    more = _more_layers(rest, loaded, met)
-    if _size(more, rest) < DEEPER * plan.loaded_size:
+    if _size(more, more) < DEEPER * plan.loaded_size:
         return ""
+    sources = {name: one.name for one in plan.assignments for name in names_of(one.entry)}
     place = {name: number for number, name in enumerate(plan.shapes)}
     for stack in _stacks(more):
         inside = [place[ours] for name, ours in sources.items() if _is_in(name, stack)]
         behind = [place[ours] for name, ours in sources.items() if not _is_in(name, stack)]
         if inside and max(behind, default=-1) > max(inside):
-            return f"the file is deeper than the module, which has no {_listed(more, loaded)}"
+            return f"the file is deeper than the module, which has no {_listed(more, sources)}"
     return ""
 
 

@@ -11,7 +11,7 @@ from framework.pretrain.errors import CoverageError, MismatchError
 from framework.pretrain.inventory import Inventory, unwrapped
 from framework.pretrain.plan import Plan
 from framework.pretrain.reading import read_names
-from framework.pretrain.report import LoadReport
+from framework.pretrain.report import LoadReport, choosing
 from framework.pretrain.spec import PretrainSpec
 
 
@@ -85,12 +85,13 @@ def _undecided(report: LoadReport, file: Inventory) -> str:
 
 
 def _unlike(report: LoadReport, plan: Plan, spec: PretrainSpec, file: Inventory) -> str:
+    others = "".join(f"{field}; " for field in choosing(report.alternatives, file))
     return _worded(
         report,
         file,
         "The file's network is another one than the module, which was left as it was.",
-        "Try: the file of a network of this size and kind; `ignore_keys` with what is meant to be new; a "
-        f"`min_coverage` below {PretrainSpec.min_coverage:g} if a part is meant.\n"
+        f"Try: {others}the file of a network of this size and kind; `ignore_keys` with what is meant to be "
+        f"new; a `min_coverage` below {PretrainSpec.min_coverage:g} if a part is meant.\n"
         + _proposal(plan, spec, file),
     )
 

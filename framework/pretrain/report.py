@@ -311,8 +311,13 @@ def _undecided(plan: Plan, file: Inventory) -> tuple[str, ...]:
     """Write the fields that choose one of the networks that fit equally well; nothing where one is chosen."""
     if plan.alignment is None or not plan.alignment.undecided:
         return ()
+    return choosing((plan.alignment.file_prefix, *plan.alignment.undecided), file)
+
+
+def choosing(prefixes: Sequence[str], file: Inventory) -> tuple[str, ...]:
+    """Write the fields of `pretrain` that choose the networks behind these prefixes of a file."""
     fields = []
-    for prefix in (plan.alignment.file_prefix, *plan.alignment.undecided):
+    for prefix in prefixes:
         place = prefix.rstrip(".")
         entries = [entry for entry in file.entries if entry and f"{place}.".startswith(f"{entry}.")]
         entry = max(entries, key=len, default="")

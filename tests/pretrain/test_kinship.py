@@ -192,3 +192,14 @@ def test_a_module_may_end_within_a_layer(tmp_path) -> None:
     first.layer2 = nn.Sequential(whole.layer2[0], nn.Module())
     first.layer2[1].conv1 = whole.layer2[1].conv1
     assert load_pretrained(first, tmp_path / "whole.pth").coverage == 1
+
+
+def test_a_student_beside_a_deeper_teacher(tmp_path) -> None:
+    student, teacher = BACKBONES.build(resnet()), BACKBONES.build(resnet(34))
+    path = tmp_path / "distilled.pth"
+    torch.save({"student": student.state_dict(), "teacher": teacher.state_dict()}, path)
+    with pytest.raises(MismatchError, match="Try: key='student'; the file of a network") as error:
+        BACKBONES.build(dict(resnet(), pretrain=str(path)))
+    assert "parts that the module's lack" not in str(error.value)
+    module = BACKBONES.build(dict(resnet(), pretrain=dict(path=str(path), key="student")))
+    assert torch.equal(module.conv1.weight, student.conv1.weight)
