@@ -159,7 +159,7 @@ def check_channels(neck: nn.Module, x: Tensor, in_channels: int) -> None:
     """
     if x.shape[1] != in_channels:
         raise ConfigError(
-            f"{type(neck).__name__}: in_channels={in_channels}, but for each image come {x.shape[1]} numbers. "
-            "Set in_channels to the channels of what comes before; with_avg_pool averages feature maps, and a "
-            "backbone for tokens needs an out_type with one vector for each image"
+            f"{type(neck).__name__}: in_channels={in_channels}, but each image gives {x.shape[1]} numbers. "
+            "Set in_channels to the channels of what comes before; with_avg_pool averages feature maps, and "
+            "a backbone for tokens needs an out_type with one vector for each image"
         )

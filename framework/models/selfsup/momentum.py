@@ -57,7 +57,7 @@ class CosineEMA(nn.Module):
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self.momentum, self.end_momentum = momentum, end_momentum
         self.interval, self.update_buffers, self.max_iters = interval, update_buffers, max_iters
-        self._seen: tuple[int, Tensor] | None = None
+        self._seen: tuple[int, list[float]] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the teacher."""
@@ -94,10 +94,8 @@ class CosineEMA(nn.Module):
         """
         weights = [parameter.detach() for parameter in student.parameters()]
         changes = sum(weight._version for weight in weights)
-        lengths = (
-            torch.stack([n.float() for n in torch._foreach_norm(weights)]) if weights else torch.empty(0)
-        )
-        if self._seen is not None and changes == self._seen[0] and torch.equal(lengths, self._seen[1]):
+        lengths = torch.stack([n.float() for n in torch._foreach_norm(weights)]).tolist() if weights else []
+        if self._seen == (changes, lengths):
             return False
         self._seen = changes, lengths
         return True

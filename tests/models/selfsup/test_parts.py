@@ -227,7 +227,7 @@ def test_a_projector_of_another_width_than_the_features_says_so(name: str) -> No
     hidden = {"hidden_channels" if name == "DINONeck" else "hid_channels": 6}
     neck = NECKS.build({"type": name, "in_channels": 4, "out_channels": 3, **hidden})
     neck.eval()((torch.randn(2, 4, 3, 3),))
-    with pytest.raises(ConfigError, match=f"{name}: in_channels=4, but for each image come 20 numbers"):
+    with pytest.raises(ConfigError, match=f"{name}: in_channels=4, but each image gives 20 numbers"):
         neck((torch.randn(2, 5, 4),))
 
 
