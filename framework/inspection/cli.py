@@ -27,8 +27,11 @@ Answer = tuple[list[str], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line, and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    """Run a command line, and exit with its code; with 130 if it is interrupted, as shells do."""
+    try:
+        sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def run(arguments: Sequence[str], out: TextIO | None = None, err: TextIO | None = None) -> int:

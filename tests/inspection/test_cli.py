@@ -9,6 +9,8 @@ import json
 import os
 import pty
 import re
+import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -351,6 +353,22 @@ def test_the_program(file: Path) -> None:
     assert done.returncode == 0 and done.stdout == call("inspect", file) and done.stderr == ""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["framework"] == "framework.inspection.cli:main"
+
+
+def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # which answers nothing
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.safetensors"
+        command = [sys.executable, "-m", "framework", "inspect", address]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            server.settimeout(60)
+            with server.accept()[0] as connection:
+                assert connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "")
 
 
 def test_a_page_is_written(file: Path, tmp_path: Path) -> None:
