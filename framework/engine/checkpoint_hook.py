@@ -101,6 +101,8 @@ class CheckpointHook(Hook):
             if Path(runner.resumed_from).absolute().parent == folder:
                 self._remove(runner, runner.message_hub.get_info("superfluous_ckpts", []))
         runner.logger.info(f"Checkpoints go to {Path(runner.work_dir).absolute()}")
+        if self.save_best is not None and runner.val_loop is None:
+            runner.logger.warning("save_best keeps nothing in this run, as it has no validation (val_cfg)")
 
     def after_train_epoch(self, runner: Any) -> None:
         """Save at the end of an epoch, if it is time."""

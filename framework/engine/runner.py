@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from framework.config import without_pretrain
 from framework.engine import resume, saving
 from framework.engine.acceleration import compile_model, use_channels_last
+from framework.engine.checks import check_classes, check_fields, check_schedulers
 from framework.engine.console import ConsoleHandler, package_log_to
 from framework.engine.dataloader import build_dataloader
 from framework.engine.distributed import spread_model, start_processes
@@ -82,6 +83,8 @@ class Runner(_Runner):
         given = call.arguments | call.arguments.get("kwargs", {})
         self._start_from = given.get("load_from")
         self._starts_again = bool(given.get("resume"))
+        check_fields(given)
+        check_schedulers(given.get("param_scheduler"))
         saving.check_writable(given["work_dir"])
         try:
             super().__init__(*args, **kwargs)
@@ -92,6 +95,9 @@ class Runner(_Runner):
     @classmethod
     def from_cfg(cls, cfg: Mapping[str, Any]) -> Runner:
         """Build a runner from a config, which is not changed."""
+        missing = [name for name in ("model", "work_dir") if cfg.get(name) is None]
+        if missing:
+            raise ConfigError(f"A runner's config lacks {' and '.join(missing)}")
         own = copy.deepcopy(cfg)
         own.setdefault("default_scope", SCOPE)  # type: ignore[attr-defined]
         return super().from_cfg(own)
@@ -161,7 +167,9 @@ class Runner(_Runner):
         options = dict(loop)
         by_epoch = options.pop("by_epoch", "max_iters" not in options)
         options.setdefault("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop")
-        return LOOPS.build(options, default_args={"runner": self, "dataloader": self._train_dataloader})
+        built = LOOPS.build(options, default_args={"runner": self, "dataloader": self._train_dataloader})
+        check_classes(self.bare_model, built.dataloader.dataset)
+        return built
 
     def build_val_loop(self, loop: BaseLoop | Mapping[str, Any]) -> BaseLoop:
         """Build the validation loop."""

@@ -21,14 +21,15 @@ class Accuracy(BaseMetric):
 
     Args:
         topk: The values of `k`.
-        collect_device: Where the processes exchange their results, 'cpu' or 'gpu'.
+        collect_device: How the processes exchange their results: 'gpu', as they exchange gradients, whatever
+            the device; 'cpu', through files in the current folder, which all machines have to share.
         prefix: Replaces `accuracy` in the names.
     """
 
     default_prefix = "accuracy"
 
     def __init__(
-        self, topk: int | Sequence[int] = (1,), collect_device: str = "cpu", prefix: str | None = None
+        self, topk: int | Sequence[int] = (1,), collect_device: str = "gpu", prefix: str | None = None
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)

@@ -153,3 +153,36 @@ def test_a_changed_byte_that_confuses_pillow_is_a_corrupt_image(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=r"a\.tif cannot be read"):
         read_image(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"optim_wrapper": None},
+            "has train_dataloader, train_cfg, and lacks optim_wrapper: they go together",
+        ),
+        ({"val_dataloader": None, "val_evaluator": None}, "has val_cfg, and lacks val_dataloader, val_eva"),
+        ({"param_scheduler": [{"type": "LinLR"}]}, "no scheduler called 'LinLR': did you mean LinearLR"),
+        ({"model": None, "work_dir": None}, "lacks model and work_dir"),
+    ],
+)
+def test_a_config_that_lacks_something(make_runner, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_runner(**changes)
+
+
+def test_more_classes_than_outputs(make_runner, model):
+    small = model()
+    small["head"]["num_classes"] = 5
+    with pytest.raises(ConfigError, match=r"Digits has 10 classes, and model\.head\.num_classes is 5"):
+        make_runner(model=small).train()
+
+
+def test_a_best_model_without_a_validation_is_not_promised(make_runner):
+    hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, save_best="auto"))
+    none = dict.fromkeys(["val_cfg", "val_dataloader", "val_evaluator"])
+    runner = make_runner(default_hooks=hooks, train_cfg=dict(by_epoch=True, max_epochs=1), **none)
+    runner.train()
+    log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    assert "save_best keeps nothing in this run" in log

@@ -36,7 +36,11 @@ def launch(*arguments, processes=2, gpus=""):
     variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus}
     command = [*run, "--nproc_per_node", str(processes), str(script), *(str(one) for one in arguments)]
     environment = {**os.environ, **variables}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    folder = Path(arguments[0]).parent / "here"
+    folder.mkdir()
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
+    assert list(folder.iterdir()) == []  # nothing is left where the command was given
+    return run
 
 
 class Losses(Hook):
