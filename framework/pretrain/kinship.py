@@ -29,6 +29,13 @@ DEEPER = 0.01
 #: Layers in other shapes are another width from this share of the module on.
 WIDER = 0.1
 
+#: What a transformer does to its tokens before its layers, by our names. Class tokens may be left out.
+STEM = frozenset(
+    {"pos_embed", "absolute_pos_embed", "reg_token", "norm_pre.weight", "patch_embed.norm.weight"}
+    | {"rel_pos_bias.relative_position_bias_table"}
+)
+
+_NAMES_OF_PATCHES = re.compile(r"patch_embed|conv_proj|conv1")
 _NO_WEIGHTS = BOOKKEEPING | COMPUTED
 _NUMBERED = re.compile(r"(.*?)\d+")
 
@@ -50,6 +57,7 @@ def differences(plan: Plan, file: Inventory) -> list[str]:
         _deeper_file(plan, more),
         _other_shapes(plan),
         _other_numbers(plan),
+        _other_stem(plan, rest),
         _other_parts(plan, {name: shape for name, shape in rest.items() if name not in more}),
     )
     return [words for words in found if words]
@@ -113,6 +121,17 @@ def _other_numbers(plan: Plan) -> str:
     if not names:
         return ""
     return f"the file has no plain numbers, but perhaps quantised ones, for {_listed(names, ())}"
+
+
+def _other_stem(plan: Plan, rest: Mapping[str, Shape]) -> str:
+    """Tell of what a transformer of the file has before its layers, and the module lacks."""
+    if plan.alignment is None or not any(_NAMES_OF_PATCHES.search(one.name) for one in plan.assignments):
+        return ""
+    prefix, dialect = plan.alignment.file_prefix, plan.alignment.dialect
+    left = [
+        n for n in rest if (own := _own_name(n, dialect)).startswith(prefix) and own[len(prefix) :] in STEM
+    ]
+    return f"the file has, before its layers, {_listed(left, ())}, and the module has not" if left else ""
 
 
 def _other_parts(plan: Plan, rest: Mapping[str, Shape]) -> str:

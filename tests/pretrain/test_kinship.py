@@ -50,6 +50,15 @@ OTHER_NETWORKS = {
     "layer scale": (vit(layer_scale_init_value=0.1), vit(), r"lack: blocks.*ls1\.gamma"),
     "bias of queries": (vit(), vit(qkv_bias=False), r"lack: blocks.*attn\.qkv\.bias"),
     "beit into vit": (beit(), vit(), "relative_position_bias_table"),
+    "registers": (vit(num_registers=2), vit(), "before its layers, reg_token"),
+    "norm of the stem": (vit(pre_norm=True), vit(), r"before its layers, norm_pre\.weight"),
+    "positions": (beit(use_abs_pos_emb=True), beit(use_abs_pos_emb=False), "before its layers, pos_embed"),
+    "positions of a swin": (dict(swin(), use_abs_pos_embed=True), swin(), "layers, absolute_pos_embed"),
+    "one table of positions": (
+        beit(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+        beit(use_rel_pos_bias=False),
+        r"layers, rel_pos_bias\.relative_position_bias_table",
+    ),
     "vit into beit": (vit(), beit(), r"attn\.qkv\.bias; the module has"),
 }
 
