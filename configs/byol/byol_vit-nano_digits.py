@@ -2,12 +2,12 @@
 
     python tools/train.py configs/byol/byol_vit-nano_digits.py
 
-Expected: test accuracy 0.399 by fine-tuning on ten labelled digits a class. Measured: 0.3994 ± 0.0242,
+Expected: test accuracy 0.775 by fine-tuning on ten labelled digits a class. Measured: 0.7747 ± 0.0308,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = [
-    "../_base_/datasets/digits_two_views.py",
+    "../_base_/datasets/digits_two_mild_views.py",
     "../_base_/schedules/adamw_coslr_100e_digits.py",
     "../_base_/digits_runtime.py",
 ]
@@ -16,12 +16,13 @@ model = dict(
     type="BYOL",
     data_preprocessor=dict(mean=[77.93], std=[95.87]),
     backbone=dict(
-        type="VisionTransformer",
+        type="MoCoV3ViT",
         arch=dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128),
         img_size=8,
         patch_size=2,
         in_channels=1,
-        out_type="avg_featmap",
+        out_type="cls_token",
+        stop_grad_conv1=True,  # as in MoCo v3: patches and positions that rest keep the start stable
     ),
     neck=dict(
         type="NonLinearNeck",
@@ -30,8 +31,7 @@ model = dict(
         out_channels=64,
         with_avg_pool=False,
         norm_cfg=dict(type="BN1d"),
-        with_last_bn=False,
-        with_last_bias=True,
+        with_last_bn_affine=False,
     ),
     head=dict(
         type="LatentPredictHead",
@@ -43,9 +43,9 @@ model = dict(
             out_channels=64,
             with_avg_pool=False,
             norm_cfg=dict(type="BN1d"),
-            with_last_bn=False,
-            with_last_bias=True,
+            with_last_bn_affine=False,
         ),
     ),
-    base_momentum=0.01,
+    base_momentum=0.002,
 )
+train_dataloader = dict(batch_size=64)

@@ -2,10 +2,10 @@
 
     python tools/train.py configs/byol/benchmarks/vit-nano_digits-10shot.py
 
-Expected: test accuracy 0.399. Measured: 0.3994 ± 0.0242,
+Expected: test accuracy 0.775. Measured: 0.7747 ± 0.0308,
 mean and deviation of 3 seeds (docs/selfsup.md).
 """
 
 _base_ = "../../_base_/digits_10shot.py"
 
-model = dict(backbone=dict(pretrain="work_dirs/byol_vit-nano_digits/epoch_100.pth"))
+model = dict(backbone=dict(out_type="cls_token", pretrain="work_dirs/byol_vit-nano_digits/epoch_100.pth"))
