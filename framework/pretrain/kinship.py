@@ -50,7 +50,8 @@ def differences(plan: Plan, file: Inventory) -> list[str]:
     if not plan.assignments or not (plan.fresh or plan.mismatched or plan.unexpected):
         return []
     left = set(plan.unexpected)
-    rest = {name: one.tensor.shape for name, one in file.tensors.items() if one.key in left}
+    unused = ((name, one.tensor) for name, one in file.tensors.items() if one.key in left)
+    rest = {name: tensor.shape for name, tensor in unused if tensor.numel}  # no registers are no part
     more = _more_of_file(plan, file, rest)
     found = (
         _deeper_module(plan),

@@ -41,7 +41,7 @@ HOSTILE = [
     "__proto__.polluted",
     "\u202egnp.weight",
     "\ud800\x00",
-    ".".join("d" * 3000),
+    ".".join("d" * 120),
 ]
 
 # Contrast of every text that can be seen with what is behind it; WCAG 2.2, relative luminance.
