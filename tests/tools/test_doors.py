@@ -24,7 +24,7 @@ def test_doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     torch.save({"a.weight": torch.ones(2)}, one)
     torch.save({"a.weight": torch.zeros(2)}, two)
     assert run("inspect_checkpoint.py", one, monkeypatch=monkeypatch) == 0
-    assert "1 tensors, 2 parameters" in capsys.readouterr().out
+    assert "1 tensor, 2 parameters" in capsys.readouterr().out
     assert run("diff_checkpoint.py", one, two, monkeypatch=monkeypatch) == 1
     assert "1 different" in capsys.readouterr().out
     mean = tmp_path / "mean.safetensors"
