@@ -159,11 +159,14 @@ class Table:
         """Find the row of a key in every scheme that has it, each behind its shortest prefix."""
         segments = key.split(".")
         found: dict[str, Place] = {}
+        every = tuple(_NUMBER.findall(key))
         for start, spots in self._spots_of(_NUMBER.sub("{}", key)):
-            numbers = tuple(_NUMBER.findall(".".join(segments[start:])))
+            numbers = every[len(every) - len(spots[0].slots) :]
             prefix = ".".join([*segments[:start], ""]) if start else ""
             for spot in spots:
-                indices = None if spot.column in found else spot.read(numbers)
+                if spot.column in found:
+                    continue
+                indices = numbers if spot.takes_all else spot.read(numbers)
                 if indices is not None:
                     found[spot.column] = Place(prefix, spot.row, indices, spot.part)
         return found
@@ -209,6 +212,10 @@ class _Slot:
         return None if number < 0 else str(number)
 
 
+#: An index that is written as it is.
+PLAIN = _Slot()
+
+
 @dataclass(frozen=True)
 class _Spot:
     """Where a pattern is written: `slots` has a number that must stand there, a slot, or None for any."""
@@ -219,21 +226,24 @@ class _Spot:
     slots: tuple[str | _Slot | None, ...]
 
     @cached_property
-    def _takes_all(self) -> bool:
-        return all(slot == _Slot() for slot in self.slots)
+    def takes_all(self) -> bool:
+        return all(slot is PLAIN for slot in self.slots)
+
+    @cached_property
+    def _fixed(self) -> tuple[tuple[int, str], ...]:
+        return tuple((at, slot) for at, slot in enumerate(self.slots) if isinstance(slot, str))
 
     def read(self, numbers: tuple[str, ...]) -> tuple[str, ...] | None:
-        if self._takes_all:
-            return numbers
+        for at, number in self._fixed:
+            if numbers[at] != number:
+                return None
         indices = []
         for slot, number in zip(self.slots, numbers, strict=True):
             if isinstance(slot, _Slot):
-                index = slot.read(number)
+                index = number if slot is PLAIN else slot.read(number)
                 if index is None:
                     return None
                 indices.append(index)
-            elif slot is not None and slot != number:
-                return None
         return tuple(indices)
 
 
@@ -258,7 +268,8 @@ def _slot(match: re.Match[str]) -> str | _Slot | None:
         return match.group()
     if match["any"]:
         return None
-    return _Slot(int(match["factor"] or 1), int(match["shift"] or 0))
+    slot = _Slot(int(match["factor"] or 1), int(match["shift"] or 0))
+    return PLAIN if slot == PLAIN else slot
 
 
 @cache
@@ -271,10 +282,22 @@ def _pieces(pattern: str) -> tuple[tuple[str, ...], tuple[str | _Slot | None, ..
     return (*text, pattern[start:]), _slots(pattern)
 
 
+@cache
+def _plain(pattern: str) -> tuple[str, int]:
+    """Return a pattern with `%s` for each index, and how many; '' where not all are written as they are."""
+    slots = [slot for slot in _slots(pattern) if not isinstance(slot, str)]
+    if "%" in pattern or any(slot is not PLAIN for slot in slots):
+        return "", 0
+    return pattern.replace("{}", "%s"), len(slots)
+
+
 def _fill(pattern: str, indices: Sequence[str]) -> str | None:
     """Write indices into a pattern; None where one is missing, or is none of this scheme's."""
     if "{" not in pattern:
         return pattern
+    plain, count = _plain(pattern)
+    if plain and len(indices) == count:
+        return plain % tuple(indices)
     texts, slots = _pieces(pattern)
     written = [texts[0]]
     given = iter(indices)
