@@ -265,6 +265,7 @@ def test_the_map_zooms_selects_and_is_a_table_too(quiet: Any, load: tuple[Path, 
     WebDriverWait(quiet, 30).until(lambda _: zoomed(quiet, canvas))
     assert texts(quiet, "#crumbs *") == ["everything", "Classifier"]
     find(quiet, "#table summary").click()
+    WebDriverWait(quiet, 30).until(lambda _: texts(quiet, "#table tbody th"))  # filled once it has opened
     parts = dict(
         zip(texts(quiet, "#table tbody th"), texts(quiet, "#table tbody td:nth-child(3)"), strict=True)
     )
