@@ -246,6 +246,12 @@ def test_the_keyboard_alone_is_enough(quiet: Any, load: tuple[Path, LoadReport])
     assert levels == [[1, 1, 3], [2, 1, 2], [3, 1, 5]]
 
 
+def open_table(browser: Any) -> None:
+    """Open the table of the map, which is filled after it has opened."""
+    find(browser, "#table summary").click()
+    WebDriverWait(browser, 30).until(lambda _: texts(browser, "#table tbody th"))
+
+
 def zoomed(browser: Any, canvas: Any) -> bool:
     """Double-click. On a machine too busy for two clicks in half a second they are two single ones."""
     ActionChains(browser, duration=0).double_click(canvas).perform()
@@ -264,8 +270,7 @@ def test_the_map_zooms_selects_and_is_a_table_too(quiet: Any, load: tuple[Path, 
     assert find(quiet, "#tree .row[aria-selected=true] .label").get_attribute("title") == chosen
     WebDriverWait(quiet, 30).until(lambda _: zoomed(quiet, canvas))
     assert texts(quiet, "#crumbs *") == ["everything", "Classifier"]
-    find(quiet, "#table summary").click()
-    WebDriverWait(quiet, 30).until(lambda _: texts(quiet, "#table tbody th"))  # filled once it has opened
+    open_table(quiet)
     parts = dict(
         zip(texts(quiet, "#table tbody th"), texts(quiet, "#table tbody td:nth-child(3)"), strict=True)
     )
@@ -299,7 +304,7 @@ def test_areas_are_proportional_and_do_not_overlap(quiet: Any, load: tuple[Path,
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_has_enough_contrast(theme: str, quiet: Any, load: tuple[Path, LoadReport]) -> None:
     open_page(quiet, load[0], theme)
-    find(quiet, "#table summary").click()
+    open_table(quiet)
     find(quiet, "#tree .row").click()
     *lowest, (count, _) = quiet.execute_script(LOWEST_CONTRAST)
     assert count > 100
@@ -327,7 +332,7 @@ def test_names_of_a_hostile_file_are_shown_and_do_nothing(quiet: Any, tmp_path: 
     torch.save(tensors, tmp_path / "hostile <b> & co.pth")
     page = write_page(tmp_path / "page.html", inspect_file(str(tmp_path / "hostile <b> & co.pth")))
     open_page(quiet, page)
-    find(quiet, "#table summary").click()
+    open_table(quiet)
     find(quiet, "#tree .row").click()
     press(quiet, "*")
     press(quiet, *[Keys.ARROW_DOWN] * 14)
