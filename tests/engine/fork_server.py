@@ -88,6 +88,7 @@ def work(order):
     status = 1
     try:
         children = spread(order["processes"])
+        torch.set_num_threads(1)  # torch makes its pool anew after a fork, and two threads at once may not
         run(order)
         status = max([0, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)])
     except BaseException:  # noqa: BLE001  whatever it is, the process ends
