@@ -1,7 +1,8 @@
 """What a class must find in a file: the tensors of its layers by our names, as its arguments say.
 
 Many architectures name their layers like one of the families here and compute something else. A guess whose
-layers are not all there, in these shapes, is a guess at another network.
+layers are not all there, in these shapes, is a guess at another network. The layers are written down here
+and not taken from the classes, because `inspect` imports no torch; the tests compare them with the classes.
 """
 
 from __future__ import annotations

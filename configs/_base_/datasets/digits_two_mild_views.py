@@ -4,6 +4,8 @@ The bounds of the geometry are half to two thirds of those in `digits_two_views.
 trainings of MoCo v2 and v3 gave worse features (a linear layer, learnt and tested on training digits).
 """
 
+_base_ = ["digits_two_views.py"]
+
 view = [
     dict(
         type="RandomAffine",
@@ -15,15 +17,4 @@ view = [
     ),
     dict(type="ColorJitter", brightness=0.4, contrast=0.4),
 ]
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=True,
-    dataset=dict(
-        type="Digits",
-        split="train",
-        pipeline=[dict(type="MultiView", transforms=[view], num_views=2)],
-    ),
-    sampler=dict(type="DefaultSampler", shuffle=True),
-)
+train_dataloader = dict(dataset=dict(pipeline=[dict(type="MultiView", transforms=[view], num_views=2)]))

@@ -3,6 +3,8 @@
 Expected is `data/imagenet/train/<class>/`; the classes play no part.
 """
 
+_base_ = ["imagenet_two_views.py"]
+
 view = [
     dict(type="RandomResizedCrop", size=224, scale=(0.08, 1.0), interpolation="bicubic", antialias=True),
     dict(type="RandomHorizontalFlip", p=0.5),
@@ -16,14 +18,5 @@ view = [
 ]
 train_dataloader = dict(
     batch_size=256,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    dataset=dict(
-        type="ImageFolder",
-        root="data/imagenet/train",
-        pipeline=[dict(type="MultiView", transforms=[view], num_views=2)],
-    ),
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(pipeline=[dict(type="MultiView", transforms=[view], num_views=2)]),
 )
